@@ -1,0 +1,57 @@
+"""The operator's chores on tenants and keys, each with a database of its own for its length."""
+
+from __future__ import annotations
+
+from core import accounts
+from core.accounts import CreatedKey, KeyRequest
+from core.database import Database
+from core.settings import Settings
+from core.tenancy import KeyKind, Scope, Tenant, Tier
+from core.topics import raw_topic
+from core.valkey_log import ValkeyLog
+
+
+async def create_tenant(
+    settings: Settings, *, slug: str, name: str, tier: Tier, is_demo: bool = False
+) -> Tenant:
+    """A new tenant and its topic.
+
+    Raises:
+        BadInput: the slug is malformed or taken.
+    """
+    database = Database(settings, pool_size=1)
+    log = ValkeyLog(
+        settings.redis_url, max_bytes=settings.log_max_bytes, retention_hours=settings.log_retention_hours
+    )
+    try:
+        tenant = await accounts.create_tenant(database, slug=slug, name=name, tier=tier, is_demo=is_demo)
+        await log.create_topic(raw_topic(tenant.id, settings.tenant_topics))
+        return tenant
+    finally:
+        await log.close()
+        await database.close()
+
+
+async def create_key(
+    settings: Settings,
+    *,
+    tenant: str,
+    kind: KeyKind,
+    name: str,
+    scopes: frozenset[Scope],
+    origins: tuple[str, ...] = (),
+    is_unsigned: bool = False,
+) -> CreatedKey:
+    """A new key of the tenant with that slug.
+
+    Raises:
+        NotFound: there is no such tenant.
+        BadInput: the scopes do not fit the kind.
+    """
+    database = Database(settings, pool_size=1)
+    try:
+        owner = await accounts.find_tenant(database, tenant)
+        asked = KeyRequest(kind=kind, name=name, scopes=scopes, origins=origins, is_unsigned=is_unsigned)
+        return await accounts.create_key(database, owner, asked, master_key=settings.master_key_bytes())
+    finally:
+        await database.close()

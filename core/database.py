@@ -1,0 +1,158 @@
+"""The only doors to PostgreSQL: as a tenant, as the writer, as the doorkeeper; and as the owner for `sql/`.
+
+No role behind the first three can bypass row-level security; a connection of one that could is refused.
+Only `acquire(timeout=)` followed by calls with a time-out of their own is bounded when the server is frozen
+(MagicStack/asyncpg#1326), so every call here has that form.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import asyncpg
+
+from core.errors import CloudMetricsError, DatabaseUnavailable, Misconfigured, TenantNotSet
+from core.queries import Query, named
+from core.settings import Settings
+from core.tenancy import TenantId
+
+ACQUIRE_SECONDS = 2.0
+READ_SECONDS = 10.0
+WRITE_SECONDS = 60.0
+CONNECT_SECONDS = 5.0
+
+CHECK_ROLE = named("database", "check_role")
+SET_TENANT = named("database", "set_tenant")
+
+# What a server that is away, starting, stopping or frozen looks like from here.
+_AWAY = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+)
+
+
+class Session:
+    """One connection within one transaction; runs named queries only."""
+
+    def __init__(self, connection: Any, seconds: float) -> None:
+        self._connection = connection
+        self._seconds = seconds
+
+    async def fetch(self, query: Query, *args: object) -> list[asyncpg.Record]:
+        rows: list[asyncpg.Record] = await self._connection.fetch(query.text, *args, timeout=self._seconds)
+        return rows
+
+    async def fetchrow(self, query: Query, *args: object) -> asyncpg.Record | None:
+        row: asyncpg.Record | None = await self._connection.fetchrow(query.text, *args, timeout=self._seconds)
+        return row
+
+    async def execute(self, query: Query, *args: object) -> str:
+        status: str = await self._connection.execute(query.text, *args, timeout=self._seconds)
+        return status
+
+    async def copy(self, table: str, columns: Sequence[str], records: Iterable[Sequence[object]]) -> None:
+        """Binary COPY of tuples into a table (staging tables, mostly)."""
+        await self._connection.copy_records_to_table(table, records=records, columns=columns, timeout=self._seconds)
+
+
+class Database:
+    """Three pools, opened on first use and empty at first, so that a process starts while the server is away."""
+
+    def __init__(self, settings: Settings, *, pool_size: int = 8) -> None:
+        self._urls = {"app": settings.app_url, "writer": settings.writer_url, "doorkeeper": settings.doorkeeper_url}
+        self._pool_size = pool_size
+        self._pools: dict[str, Any] = {}
+        self._opening = asyncio.Lock()
+
+    @asynccontextmanager
+    async def as_tenant(self, tenant_id: TenantId, *, is_write: bool = False) -> AsyncIterator[Session]:
+        """One transaction that sees exactly one tenant; read-only unless `is_write`."""
+        async with self._session("app", readonly=not is_write, seconds=READ_SECONDS) as session:
+            await session.execute(SET_TENANT, str(tenant_id))
+            yield session
+
+    @asynccontextmanager
+    async def as_writer(self) -> AsyncIterator[Session]:
+        """One transaction of the aggregate worker: whole batches of many tenants."""
+        async with self._session("writer", readonly=False, seconds=WRITE_SECONDS) as session:
+            yield session
+
+    @asynccontextmanager
+    async def as_doorkeeper(self, *, is_write: bool = False) -> AsyncIterator[Session]:
+        """One transaction that looks up keys and tenants, and notes when a key was last used."""
+        async with self._session("doorkeeper", readonly=not is_write, seconds=CONNECT_SECONDS) as session:
+            yield session
+
+    async def close(self) -> None:
+        for pool in self._pools.values():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(pool.close(), ACQUIRE_SECONDS)
+            pool.terminate()
+
+    @asynccontextmanager
+    async def _session(self, door: str, *, readonly: bool, seconds: float) -> AsyncIterator[Session]:
+        with _unavailable_when_away():
+            pool = await self._pool(door)
+            async with pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+                async with connection.transaction(readonly=readonly):
+                    yield Session(connection, seconds)
+
+    async def _pool(self, door: str) -> Any:
+        async with self._opening:
+            if door not in self._pools:
+                self._pools[door] = await asyncpg.create_pool(
+                    self._urls[door],
+                    min_size=0,
+                    max_size=self._pool_size,
+                    init=_refuse_bypassing_role,
+                    timeout=CONNECT_SECONDS,
+                    server_settings={
+                        "application_name": f"cloudmetrics {door}",
+                        "statement_timeout": f"{int(READ_SECONDS if door == 'app' else WRITE_SECONDS)}s",
+                        "idle_in_transaction_session_timeout": "60s",
+                        "timezone": "UTC",
+                    },
+                )
+        return self._pools[door]
+
+
+@asynccontextmanager
+async def as_owner(url: str) -> AsyncIterator[Any]:
+    """One connection as the owner, for `sql/` and the first start only."""
+    with _unavailable_when_away():
+        connection = await asyncpg.connect(url, timeout=CONNECT_SECONDS)
+        try:
+            yield connection
+        finally:
+            await connection.close(timeout=CONNECT_SECONDS)
+
+
+async def _refuse_bypassing_role(connection: Any) -> None:
+    """Row-level security holds nobody who is superuser, BYPASSRLS or an owner (PostgreSQL manual, 5.9)."""
+    reason = await connection.fetchval(CHECK_ROLE.text, timeout=CONNECT_SECONDS)
+    if reason:
+        raise Misconfigured(f"the database role {reason}: row-level security would not hold it; use another role")
+
+
+class _unavailable_when_away:
+    """Turns what an absent server looks like into the one error callers know."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None or isinstance(error, CloudMetricsError):
+            return
+        if isinstance(error, _AWAY):
+            raise DatabaseUnavailable(retry_after=2.0) from error
+        if isinstance(error, asyncpg.UndefinedObjectError) and "app.current_tenant" in str(error):
+            raise TenantNotSet from error

@@ -1,0 +1,107 @@
+"""The event log as everyone sees it: append, consume in order, commit. Implementations pass `tests/contract/`.
+
+A topic is a set of partitions, each an ordered sequence of records with opaque, increasing offsets. A group of
+consumers shares a topic's partitions: each partition has one consumer at a time. A record is delivered until its
+offset is committed (at least once); a consumer that keeps offsets elsewhere, with its results, seeks to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NewType, Protocol
+
+import msgspec
+
+Offset = NewType("Offset", str)
+
+APPEND_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Partition:
+    """One ordered part of a topic."""
+
+    topic: str
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record as delivered; `next_offset` is where a reader goes on after it."""
+
+    partition: Partition
+    offset: Offset
+    next_offset: Offset
+    key: bytes
+    value: bytes
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """A record that can never be processed: its bytes, where it stood, and why."""
+
+    topic: str
+    partition: int
+    offset: str
+    worker: str
+    reason: str
+    value: bytes
+
+
+# Called with the partitions a consumer was given; answers the offsets it keeps elsewhere (none: the group's own).
+OnAssigned = Callable[[Sequence[Partition]], Awaitable[Mapping[Partition, Offset]]]
+
+
+class Consumer(Protocol):
+    """One member of a group. Not for use by two tasks at once."""
+
+    async def poll(self, *, max_records: int, wait_seconds: float) -> list[Record]:
+        """The next records, in order within each partition; [] when none came in time.
+
+        Raises:
+            LogUnavailable: the log is away; poll again.
+        """
+        ...
+
+    async def commit(self, offsets: Mapping[Partition, Offset]) -> None:
+        """Marks everything before these offsets as done for the group."""
+        ...
+
+    async def release(self, partition: Partition) -> None:
+        """Gives a partition back, so that it is assigned, and its offset asked for, anew."""
+        ...
+
+    async def close(self) -> None:
+        """Leaves the group; its partitions go to others at once."""
+        ...
+
+
+class EventLog(Protocol):
+    """A durable log. `append` returns only when the record would survive a kill -9 of any process."""
+
+    async def create_topic(self, topic: str) -> None:
+        """Makes the topic known to consumers; harmless when it exists."""
+        ...
+
+    async def append(self, topic: str, key: bytes, value: bytes) -> Offset:
+        """Adds one record.
+
+        Raises:
+            LogUnavailable: not known to be stored within 5 seconds; sending again is safe for events with ids.
+            LogFull: refused before it was stored.
+        """
+        ...
+
+    def consume(self, group: str, matches: Callable[[str], bool], on_assigned: OnAssigned | None = None) -> Consumer:
+        """Joins a group on all topics that match, those made later included."""
+        ...
+
+    async def lag(self, group: str, matches: Callable[[str], bool]) -> dict[Partition, int]:
+        """Records of each matching partition that the group has not committed."""
+        ...
+
+    async def trim(self) -> int:
+        """Drops records that every group has committed and that retention no longer asks for; how many."""
+        ...
+
+    async def close(self) -> None: ...

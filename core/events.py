@@ -1,0 +1,235 @@
+"""Events: what an SDK sends, what the log carries, and their encoding. Decode once, encode once.
+
+`IncomingEvent` is one event as sent (JSON). `RawBatch` is one accepted request, the value of a record of
+`events.raw*`: a small header and the verified body, byte for byte. `EnrichedEvent` is what enrichment makes of
+one event; `EnrichedBatch` is the value of a record of `events.enriched`.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from datetime import UTC, datetime
+from hashlib import blake2b
+from typing import Any, NewType
+from uuid import UUID
+
+import msgspec
+
+from core.tenancy import TenantId
+
+EventId = NewType("EventId", UUID)
+
+MAX_BATCH_EVENTS = 100
+MAX_BODY_BYTES = 1024 * 1024
+MAX_DECODED_BYTES = 4 * 1024 * 1024
+MAX_EVENT_BYTES = 32 * 1024
+MAX_DEPTH = 32
+MAX_AHEAD_SECONDS = 5 * 60
+MAX_BEHIND_SECONDS = 5 * 24 * 3600
+MAX_TYPE_LENGTH = 200
+
+
+class EventContext(msgspec.Struct, frozen=True):
+    """Where an event happened, as the SDK saw it; `ip` and `user_agent` default to the request's own."""
+
+    ip: str | None = None
+    user_agent: str | None = None
+    locale: str | None = None
+    page_url: str | None = None
+    referrer: str | None = None
+
+
+class IncomingEvent(msgspec.Struct, frozen=True):
+    """One event as sent. `id` is a UUID, made by the server when absent; `timestamp` is RFC 3339 with a zone."""
+
+    type: str
+    id: str | None = None
+    timestamp: str | None = None
+    session_id: str | None = None
+    user_id: str | None = None
+    anonymous_id: str | None = None
+    properties: dict[str, Any] = {}
+    context: EventContext = EventContext()
+
+
+class IncomingBatch(msgspec.Struct, frozen=True):
+    """The body of `POST /v1/events`: events left undecoded, so that a bad one never takes the others down."""
+
+    events: list[msgspec.Raw]
+    sent_at: str | None = None
+    historical: bool = False
+
+
+class AcceptedEvent(msgspec.Struct, frozen=True, array_like=True):
+    """Which event of a body was taken: its index, its id and its corrected time in epoch milliseconds."""
+
+    index: int
+    id: UUID
+    timestamp_ms: int
+
+
+class RawBatch(msgspec.Struct, frozen=True):
+    """One accepted request on its way through the log."""
+
+    tenant_id: UUID
+    key_id: str
+    request_id: str
+    received_ms: int
+    accepted: list[AcceptedEvent]
+    retention_class: str = "self_hosted"
+    client_ip: str = ""
+    client_user_agent: str = ""
+    country: str = ""
+    body: bytes = b""
+
+
+class EnrichedEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """One event with everything that metrics, filters and search ask of it. Text that is not known is ''.
+
+    `visitor` and `session` are 64-bit hashes (signed, as PostgreSQL's bigint) of what uniques count: `user_id`,
+    else `anonymous_id`, else a keyed hash of tenant, address and agent; and `session_id`, None when absent.
+    """
+
+    id: UUID
+    type: str
+    timestamp_ms: int
+    received_ms: int
+    visitor: int
+    session: int | None = None
+    session_id: str = ""
+    user_id: str = ""
+    anonymous_id: str = ""
+    page_url: str = ""
+    page_path: str = ""
+    referrer: str = ""
+    referrer_host: str = ""
+    country: str = ""
+    region: str = ""
+    city: str = ""
+    device: str = ""
+    browser: str = ""
+    os: str = ""
+    status: int | None = None
+    method: str = ""
+    duration_ms: float | None = None
+    bytes: int | None = None
+    ip: str = ""
+    user_agent: str = ""
+    locale: str = ""
+    campaign: dict[str, str] = {}
+    is_bot: bool = False
+    properties: dict[str, Any] = {}
+    enrichment_version: int = 0
+    enrichment_errors: list[str] = []
+
+
+class EnrichedBatch(msgspec.Struct, frozen=True):
+    """One accepted request after enrichment."""
+
+    tenant_id: UUID
+    retention_class: str
+    key_id: str
+    request_id: str
+    received_ms: int
+    events: list[EnrichedEvent]
+
+
+_BODY_LENGTH = struct.Struct(">I")
+_header_encoder = msgspec.msgpack.Encoder()
+_header_decoder = msgspec.msgpack.Decoder(RawBatch)
+_enriched_encoder = msgspec.msgpack.Encoder()
+_enriched_decoder = msgspec.msgpack.Decoder(EnrichedBatch)
+_body_decoder = msgspec.json.Decoder(IncomingBatch)
+_event_decoder = msgspec.json.Decoder(IncomingEvent)
+
+
+def encode_raw(batch: RawBatch) -> bytes:
+    """The value of a log record: body length, body as sent, header."""
+    header = _header_encoder.encode(msgspec.structs.replace(batch, body=b""))
+    return b"".join((_BODY_LENGTH.pack(len(batch.body)), batch.body, header))
+
+
+def decode_raw(value: bytes) -> RawBatch:
+    """The batch of a log record.
+
+    Raises:
+        ValueError: the bytes are not such a record (msgspec's errors are ValueErrors).
+    """
+    if len(value) < _BODY_LENGTH.size:
+        raise ValueError("record is shorter than its length prefix")
+    end = _BODY_LENGTH.size + _BODY_LENGTH.unpack_from(value)[0]
+    if end >= len(value):
+        raise ValueError("record ends inside its body")
+    header = _header_decoder.decode(value[end:])
+    return msgspec.structs.replace(header, body=value[_BODY_LENGTH.size : end])
+
+
+def encode_enriched(batch: EnrichedBatch) -> bytes:
+    return _enriched_encoder.encode(batch)
+
+
+def decode_enriched(value: bytes) -> EnrichedBatch:
+    """The batch of a log record.
+
+    Raises:
+        ValueError: the bytes are not such a record.
+    """
+    return _enriched_decoder.decode(value)
+
+
+def decode_body(body: bytes) -> IncomingBatch:
+    """The envelope of an ingest body; its events stay undecoded.
+
+    Raises:
+        msgspec.DecodeError, msgspec.ValidationError: not JSON, or not of this shape.
+    """
+    return _body_decoder.decode(body)
+
+
+def decode_event(raw: msgspec.Raw | bytes) -> IncomingEvent:
+    """One event of a body.
+
+    Raises:
+        msgspec.DecodeError, msgspec.ValidationError: not JSON, or not of this shape; names the field.
+    """
+    return _event_decoder.decode(raw)
+
+
+def new_event_id(epoch_ms: int, seed: bytes | None = None) -> EventId:
+    """A UUID version 7 (RFC 9562, 5.7) for that millisecond; the same seed gives the same id."""
+    tail = int.from_bytes(blake2b(seed, digest_size=10).digest() if seed else os.urandom(10), "big")
+    value = (epoch_ms & (2**48 - 1)) << 80 | tail
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return EventId(UUID(int=value))
+
+
+def hash64(*parts: str, key: bytes = b"") -> int:
+    """A signed 64-bit keyed hash (BLAKE2b) of text parts; what uniques count."""
+    digest = blake2b(digest_size=8, key=key)
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass")
+        digest.update(_BODY_LENGTH.pack(len(data)) + data)
+    return int.from_bytes(digest.digest(), "big", signed=True)
+
+
+def visitor_hash(
+    tenant_id: TenantId, *, user_id: str, anonymous_id: str, ip: str, user_agent: str, key: bytes
+) -> int:
+    """What `visitors` counts: `user_id`, else `anonymous_id`, else a keyed hash of tenant, address and agent."""
+    if user_id:
+        return hash64("user", user_id, key=key)
+    if anonymous_id:
+        return hash64("anonymous", anonymous_id, key=key)
+    return hash64("address", str(tenant_id), ip, user_agent, key=key)
+
+
+def epoch_ms(moment: datetime) -> int:
+    """Milliseconds since 1970, rounded down."""
+    delta = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    return delta.days * 86_400_000 + delta.seconds * 1000 + delta.microseconds // 1000
+
+
+def from_epoch_ms(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)

@@ -1,0 +1,96 @@
+"""Settings: the environment in, one frozen value out. The only reader of the environment."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from dataclasses import field as dataclass_field
+from typing import Any
+
+from core.errors import Misconfigured
+
+PREFIX = "CLOUDMETRICS_"
+MEGABYTE = 1024 * 1024
+
+
+def setting(default: Any, meaning: str, *, secret: bool = False) -> Any:
+    """A dataclass field that carries its meaning for `--help` and the README's table."""
+    return dataclass_field(default=default, metadata={"meaning": meaning, "secret": secret})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Every setting, named `CLOUDMETRICS_<FIELD>` in the environment."""
+
+    host: str = setting("127.0.0.1", "address the web process listens on")
+    port: int = setting(8000, "port the web process listens on")
+    owner_url: str = setting("", "PostgreSQL as the owner of the tables; `sql migrate` only", secret=True)
+    app_url: str = setting("", "PostgreSQL as the application, held by row-level security", secret=True)
+    writer_url: str = setting("", "PostgreSQL as the aggregate worker", secret=True)
+    doorkeeper_url: str = setting("", "PostgreSQL for key look-ups", secret=True)
+    redis_url: str = setting("redis://127.0.0.1:6379/0", "Valkey or Redis 7.2+: log, limits, hot sets, live", secret=True)
+    master_key: str = setting("", "32 bytes in base64: seals signing secrets, keys visitor hashes", secret=True)
+    tenant_topics: str = setting("each", "`each`: a raw topic per tenant; `shared`: one for all")
+    log_max_bytes: int = setting(1024 * MEGABYTE, "the log refuses new events (503) above this size")
+    log_retention_hours: int = setting(72, "the log keeps consumed records this long, unless its size forbids")
+    log_fsync: str = setting("everysec", "embedded log: `everysec` may lose 1 s in a power cut, `always` nothing")
+    requests_per_minute: int = setting(0, "requests a minute per key, 0: as the tenant's tier says")
+    geo_database: str = setting("", "path of an MMDB file for country, region, city; none: unknown")
+    country_header: str = setting("", "header in which a CDN sends the country, e.g. CloudFront-Viewer-Country")
+    trusted_proxies: str = setting("", "addresses whose X-Forwarded-For is believed, comma-separated")
+    heartbeat_seconds: float = setting(15.0, "a live stream that is silent this long sends a heartbeat")
+    postgres_bin: str = setting("", "embedded size: folder with another PostgreSQL 18's binaries")
+    valkey_bin: str = setting("", "embedded size: path of another Valkey or Redis server")
+    log_level: str = setting("INFO", "DEBUG, INFO, WARNING or ERROR")
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Settings:
+        """Reads the environment.
+
+        Raises:
+            Misconfigured: a value has the wrong type; the message names the variable.
+        """
+        given: dict[str, Any] = {}
+        for field in fields(cls):
+            text = environ.get(PREFIX + field.name.upper())
+            if text is not None:
+                given[field.name] = _parsed(field.name, type(field.default), text)
+        known = {PREFIX + field.name.upper() for field in fields(cls)}
+        unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
+        if unknown:
+            raise Misconfigured(f"unknown setting {unknown[0]}; `python -m cloudmetrics up --help` lists them all")
+        settings = cls(**given)
+        settings._check()
+        return settings
+
+    def _check(self) -> None:
+        for name, allowed in (("tenant_topics", ("each", "shared")), ("log_fsync", ("everysec", "always"))):
+            if getattr(self, name) not in allowed:
+                raise Misconfigured(f"{PREFIX}{name.upper()} must be one of {', '.join(allowed)}")
+
+    def master_key_bytes(self) -> bytes:
+        """The master key, 32 bytes.
+
+        Raises:
+            Misconfigured: it is missing or not 32 bytes of base64.
+        """
+        try:
+            key = base64.b64decode(self.master_key, validate=True)
+        except binascii.Error:
+            key = b""
+        if len(key) != 32:
+            raise Misconfigured(f"{PREFIX}MASTER_KEY must be 32 bytes in base64 (openssl rand -base64 32)")
+        return key
+
+    def to_env(self) -> dict[str, str]:
+        """The environment that gives a child process these settings."""
+        return {PREFIX + f.name.upper(): str(getattr(self, f.name)) for f in fields(self)}
+
+
+def _parsed(name: str, kind: type, text: str) -> Any:
+    try:
+        return kind(text)
+    except ValueError:
+        raise Misconfigured(f"{PREFIX}{name.upper()}={text!r} is not a {kind.__name__}") from None

@@ -1,0 +1,40 @@
+"""Logs: one JSON object a line on stderr, a constant message and fields. Names of what is measured."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Literal
+
+# What a log line's `action` may be.
+Action = Literal[
+    "start", "stop", "request", "internal_error", "worker_retry", "dead_letter", "leave_group", "live_reconnect",
+    "make_partitions", "trim_log", "rebuild_hot", "fail",
+]  # fmt: skip
+
+_STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+
+
+class JsonFormatter(logging.Formatter):
+    """Escapes everything, so that no input can forge a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line |= {name: value for name, value in record.__dict__.items() if name not in _STANDARD}
+        if record.exc_info:
+            line["trace"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str, ensure_ascii=True)
+
+
+def start_logging(level: str) -> None:
+    """Sends all logs of the process to stderr as JSON lines."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

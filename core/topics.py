@@ -1,0 +1,47 @@
+"""The one table of topics and channels: who writes, what one record is, what keys it. Names hold ids, never slugs."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+RAW_PREFIX = "events.raw"
+ENRICHED = "events.enriched"
+DEAD = "events.dead"
+UPDATES = "metrics.updates"
+
+# topic, writer, one record, key
+TABLE = (
+    (RAW_PREFIX + "[.<tenant>]", "web", "core.events.RawBatch", "tenant"),
+    (ENRICHED, "enrich", "core.events.EnrichedBatch", "tenant"),
+    (DEAD, "any worker", "core.eventlog.DeadLetter", "origin"),
+    (UPDATES, "aggregate", "core.rollups.BucketUpdates", "tenant"),
+)
+
+
+def raw_topic(tenant_id: UUID, tenant_topics: str) -> str:
+    """The topic of a tenant's raw events: its own (`each`) or everybody's (`shared`)."""
+    return f"{RAW_PREFIX}.{tenant_id}" if tenant_topics == "each" else RAW_PREFIX
+
+
+def is_raw_topic(topic: str) -> bool:
+    return topic == RAW_PREFIX or topic.startswith(RAW_PREFIX + ".")
+
+
+def live_channel(tenant_id: UUID) -> str:
+    """The pub/sub channel on which a tenant's changed buckets are told."""
+    return f"cm:{tenant_id}:live"
+
+
+def hot_key(tenant_id: UUID, event_type: str) -> str:
+    """The sorted set of a tenant's one-minute buckets of one event type, last 24 hours."""
+    return f"cm:{tenant_id}:hot:{event_type}"
+
+
+def seen_key(tenant_id: UUID, slot: int) -> str:
+    """The set of event ids that the log took in one slot of time; tells duplicates at the door."""
+    return f"cm:{tenant_id}:seen:{slot}"
+
+
+def bucket_key(key_id: str) -> str:
+    """The token bucket of one API key."""
+    return f"cm:limit:{key_id}"

@@ -1,0 +1,166 @@
+"""`python -m pipeline all|enrich|aggregate|bridge`: settings in, workers running until SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from core.database import Database
+from core.errors import CloudMetricsError, Unavailable
+from core.hot import HotSets
+from core.keys import visitor_key
+from core.live import LiveBroadcast
+from core.queries import named
+from core.settings import Settings
+from core.telemetry import start_logging
+from core.valkey_log import ValkeyLog
+from pipeline.aggregate import Aggregator
+from pipeline.bridge import Bridge
+from pipeline.deadletter import DeadLetterIndex
+from pipeline.enrich import Enricher
+from pipeline.enrichment.sources import EnrichmentSources
+from pipeline.worker import Worker, run_worker
+
+log = logging.getLogger("pipeline")
+
+KINDS = ("enrich", "aggregate", "bridge")
+CHORE_SECONDS = 60.0
+LEDGER_DAYS = 7
+STOP_SECONDS = 10.0
+LIST_CLASSES = named("aggregate", "list_retention_classes")
+FORGET_IDS = named("aggregate", "forget_ids")
+
+Chore = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What workers are built from; opened once a process."""
+
+    settings: Settings
+    database: Database
+    log: ValkeyLog
+
+
+async def _build(kind: str, parts: Parts, stack: AsyncExitStack) -> tuple[list[Worker], list[Chore]]:
+    """The workers of a kind, and what it does once a minute."""
+    if kind == "enrich":
+        master_key = parts.settings.master_key_bytes()
+        sources = EnrichmentSources.open(parts.settings.geo_database, lambda tenant: visitor_key(master_key, tenant))
+        return [Enricher(parts.log, sources).worker()], [_trim_log(parts)]
+    if kind == "aggregate":
+        aggregator = Aggregator(parts.database, parts.log)
+        chores = [_make_partitions(parts, aggregator), _forget_ids(parts)]
+        return [aggregator.worker(), DeadLetterIndex(parts.database, parts.log).worker()], chores
+    live = await stack.enter_async_context(LiveBroadcast(parts.settings.redis_url))
+    hot = HotSets(parts.settings.redis_url)
+    stack.push_async_callback(hot.close)
+    bridge = Bridge(parts.log, hot, live)
+    return [bridge.worker()], [_rebuild_once(parts, bridge)]
+
+
+def _trim_log(parts: Parts) -> Chore:
+    async def trim() -> None:
+        dropped = await parts.log.trim()
+        log.debug("log trimmed", extra={"action": "trim_log", "records": dropped})
+
+    return trim
+
+
+def _make_partitions(parts: Parts, aggregator: Aggregator) -> Chore:
+    async def make() -> None:
+        async with parts.database.as_writer() as session:
+            rows = await session.fetch(LIST_CLASSES)
+        await aggregator.make_partitions_ahead([row["retention_class"] for row in rows])
+
+    return make
+
+
+def _forget_ids(parts: Parts) -> Chore:
+    async def forget() -> None:
+        async with parts.database.as_writer() as session:
+            await session.execute(FORGET_IDS, datetime.now(UTC).date() - timedelta(days=LEDGER_DAYS))
+
+    return forget
+
+
+def _rebuild_once(parts: Parts, bridge: Bridge) -> Chore:
+    is_done = False
+
+    async def rebuild() -> None:
+        nonlocal is_done
+        if not is_done:
+            minutes = await bridge.rebuild(parts.database)
+            is_done = True
+            log.info("hot sets rebuilt", extra={"action": "rebuild_hot", "minutes": minutes})
+
+    return rebuild
+
+
+async def _repeat(chore: Chore, stop: asyncio.Event) -> None:
+    while not stop.is_set():
+        try:
+            await chore()
+            pause = CHORE_SECONDS
+        except Unavailable as error:
+            log.warning("chore waits", extra={"action": "worker_retry", "code": error.code})
+            pause = 2.0
+        try:
+            await asyncio.wait_for(stop.wait(), pause)
+        except TimeoutError:
+            continue
+
+
+async def run(settings: Settings, kinds: tuple[str, ...]) -> None:
+    """Runs workers until SIGTERM or Ctrl-C, then lets each finish what it holds."""
+    stop = asyncio.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
+    async with AsyncExitStack() as stack:
+        event_log = ValkeyLog(
+            settings.redis_url, max_bytes=settings.log_max_bytes, retention_hours=settings.log_retention_hours
+        )
+        stack.push_async_callback(event_log.close)
+        database = Database(settings)
+        stack.push_async_callback(database.close)
+        parts = Parts(settings, database, event_log)
+        async with asyncio.TaskGroup() as tasks:
+            for kind in kinds:
+                workers, chores = await _build(kind, parts, stack)
+                for worker in workers:
+                    tasks.create_task(run_worker(worker, stop))
+                for chore in chores:
+                    tasks.create_task(_repeat(chore, stop))
+            log.info("workers started", extra={"action": "start", "workers": kinds})
+    log.info("workers stopped", extra={"action": "stop"})
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m pipeline", description="Workers between the log and the reader.")
+    parser.add_argument("kind", choices=["all", *KINDS], help="which worker this process is")
+    kind = parser.parse_args().kind
+    try:
+        settings = Settings.from_env(os.environ)
+        start_logging(settings.log_level)
+        asyncio.run(run(settings, KINDS if kind == "all" else (kind,)))
+    except CloudMetricsError as error:
+        print(f"pipeline: {error.message}", file=sys.stderr)
+        return 1
+    except BaseExceptionGroup as group:
+        if group.split(CloudMetricsError)[1] is not None:
+            raise
+        log.critical("worker failed", extra={"action": "fail", "reason": repr(group.exceptions)})
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""`bridge`: word of changed buckets in, hot sets overwritten and live channels told."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+from core.database import Database
+from core.errors import LiveUnavailable
+from core.eventlog import EventLog, Offset, Partition, Record
+from core.hot import HotSets
+from core.live import LiveBroadcast
+from core.queries import named
+from core.rollups import HOT_SECONDS, BucketUpdates, ChangedBucket, LiveNotice, decode_updates, encode_notice
+from core.topics import UPDATES, live_channel
+from core.valkey import VALKEY_AWAY
+from pipeline.store import cell_of, summary_of
+from pipeline.worker import Poison, Worker
+
+GROUP = "bridge"
+MAX_RECORDS = 50
+HOT_CELLS = named("aggregate", "hot_cells")
+REBUILD_OFFSET = "0"
+
+
+class Bridge:
+    """Everything it writes is absolute, so it may repeat itself at any time."""
+
+    def __init__(self, log: EventLog, hot: HotSets, live: LiveBroadcast) -> None:
+        self._log = log
+        self._hot = hot
+        self._live = live
+
+    def worker(self) -> Worker:
+        consumer = self._log.consume(GROUP, lambda topic: topic == UPDATES)
+        return Worker(GROUP, consumer, self._log, self._process, MAX_RECORDS)
+
+    async def rebuild(self, database: Database) -> int:
+        """Fills the hot sets from the rollups, where they lack something; how many minutes."""
+        since = datetime.fromtimestamp(time.time() - HOT_SECONDS, UTC)
+        async with database.as_writer() as session:
+            rows = await session.fetch(HOT_CELLS, since)
+        for row in rows:
+            cell = cell_of(row)
+            bucket = ChangedBucket(cell.type, cell.is_bot, cell.bucket, summary_of(row))
+            await self._put(BucketUpdates(cell.tenant_id, row["shard"], REBUILD_OFFSET, 0, 0, [bucket]))
+        return len(rows)
+
+    async def _process(self, records: Sequence[Record], offsets: Mapping[Partition, Offset]) -> None:
+        updates = [_decode(record) for record in records]
+        for update in updates:
+            await self._put(update)
+            await self._live.publish(live_channel(update.tenant_id), encode_notice(notice_of(update)))
+
+    async def _put(self, update: BucketUpdates) -> None:
+        try:
+            await self._hot.put(
+                update.tenant_id, update.changed, shard=update.shard, offset=update.offset, now=time.time()
+            )
+        except VALKEY_AWAY as error:
+            raise LiveUnavailable(retry_after=1.0) from error
+
+
+def notice_of(update: BucketUpdates) -> LiveNotice:
+    """What the live channel carries of an update: small, whatever the update's size."""
+    spans: dict[str, tuple[int, int]] = {}
+    for bucket in update.changed:
+        first, last = spans.get(bucket.type, (bucket.bucket, bucket.bucket))
+        spans[bucket.type] = (min(first, bucket.bucket), max(last, bucket.bucket))
+    values = [
+        (b.type, b.is_bot, b.bucket, b.summary.count, b.summary.errors, b.summary.bytes)
+        for b in update.changed
+        if b.summary is not None
+    ]
+    return LiveNotice(
+        update.committed_ms, update.events, [(name, *span) for name, span in sorted(spans.items())], values
+    )
+
+
+def _decode(record: Record) -> BucketUpdates:
+    try:
+        return decode_updates(record.value)
+    except ValueError as error:
+        raise Poison(record, f"not an update: {error}") from error

@@ -1,0 +1,42 @@
+"""`deadletters`: dead letters in, rows of their index out, so that people can find them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from uuid import UUID
+
+import msgspec
+
+from core.database import Database
+from core.eventlog import DeadLetter, EventLog, Offset, Partition, Record
+from core.queries import named
+from core.topics import DEAD
+from pipeline.worker import Worker
+
+GROUP = "deadletters"
+MAX_RECORDS = 50
+INDEX = named("aggregate", "index_dead_letter")
+UNREADABLE_TENANT = UUID(int=0)
+
+_decoder = msgspec.msgpack.Decoder(DeadLetter)
+
+
+class DeadLetterIndex:
+    """Only `DeadLetter` records are ever written to its topic; one that is not would be ours to mend, so it raises."""
+
+    def __init__(self, database: Database, log: EventLog) -> None:
+        self._database = database
+        self._log = log
+
+    def worker(self) -> Worker:
+        consumer = self._log.consume(GROUP, lambda topic: topic == DEAD)
+        return Worker(GROUP, consumer, self._log, self._process, MAX_RECORDS)
+
+    async def _process(self, records: Sequence[Record], offsets: Mapping[Partition, Offset]) -> None:
+        async with self._database.as_writer() as session:
+            for record in records:
+                letter = _decoder.decode(record.value)
+                tenant_id = UUID(bytes=record.key) if len(record.key) == 16 else UNREADABLE_TENANT
+                await session.execute(
+                    INDEX, tenant_id, letter.topic, letter.partition, letter.offset, letter.worker, letter.reason
+                )

@@ -1,0 +1,48 @@
+"""`enrich`: accepted requests in, enriched batches out, one record for one record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from core.eventlog import EventLog, Offset, Partition, Record
+from core.events import RawBatch, decode_raw, encode_enriched
+from core.topics import ENRICHED, is_raw_topic
+from pipeline.enrichment.batch import enrich_batch
+from pipeline.enrichment.sources import EnrichmentSources
+from pipeline.worker import Poison, Worker
+
+GROUP = "enrich"
+MAX_RECORDS = 50
+
+
+class Enricher:
+    """Appends before it commits: a crash between the two repeats a batch, and its ids make the repeat harmless."""
+
+    def __init__(self, log: EventLog, sources: EnrichmentSources) -> None:
+        self._log = log
+        self._sources = sources
+
+    def worker(self) -> Worker:
+        return Worker(GROUP, self._log.consume(GROUP, is_raw_topic), self._log, self._process, MAX_RECORDS)
+
+    async def _process(self, records: Sequence[Record], offsets: Mapping[Partition, Offset]) -> None:
+        self._sources.refresh()
+        batches = [(record, _decode(record)) for record in records]
+        enriched = [(record, _enrich(record, raw, self._sources)) for record, raw in batches]
+        for record, value in enriched:
+            await self._log.append(ENRICHED, record.key, value)
+
+
+def _decode(record: Record) -> RawBatch:
+    try:
+        return decode_raw(record.value)
+    except ValueError as error:
+        raise Poison(record, f"not an accepted request: {error}") from error
+
+
+def _enrich(record: Record, raw: RawBatch, sources: EnrichmentSources) -> bytes:
+    """A step that fails is noted on its event; what raises here is a body that is not the one the door verified."""
+    try:
+        return encode_enriched(enrich_batch(raw, sources, raw.retention_class))
+    except (ValueError, LookupError, RecursionError) as error:
+        raise Poison(record, f"its body cannot be read again: {error}") from error

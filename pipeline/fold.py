@@ -1,0 +1,109 @@
+"""Folding events into summaries of cells, one minute at a time; coarser cells are merged from finer ones, never
+counted anew. Pure; no clock, no I/O."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from core.events import EnrichedEvent
+from core.rollups import TOTAL, Cell, Resolution
+from core.summary import Summary
+
+FIRST_ERROR_STATUS = 500
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a batch adds to one cell, before sketches are made of it: sets and lists are cheaper to fill."""
+
+    count: int = 0
+    errors: int = 0
+    bytes: int = 0
+    visitors: set[int] = field(default_factory=set)
+    sessions: set[int] = field(default_factory=set)
+    durations: list[float] = field(default_factory=list)
+
+    def merge(self, other: Tally) -> None:
+        self.count += other.count
+        self.errors += other.errors
+        self.bytes += other.bytes
+        self.visitors |= other.visitors
+        self.sessions |= other.sessions
+        self.durations += other.durations
+
+    def add_to(self, summary: Summary) -> None:
+        """Counts this batch into what the cell already had."""
+        summary.count += self.count
+        summary.errors += self.errors
+        summary.bytes += self.bytes
+        summary.visitors.update_many(self.visitors)
+        summary.sessions.update_many(self.sessions)
+        if self.durations:
+            least, most = min(self.durations), max(self.durations)
+            summary.duration_count += len(self.durations)
+            summary.duration_sum += sum(self.durations)
+            summary.duration_min = least if summary.duration_min is None else min(summary.duration_min, least)
+            summary.duration_max = most if summary.duration_max is None else max(summary.duration_max, most)
+            summary.durations.update_many(self.durations)
+
+
+Tallies = dict[Cell, Tally]
+
+
+def dimension_values(event: EnrichedEvent) -> Iterator[tuple[str, str]]:
+    """The cells an event counts in: the total of its type, then each dimension alone. Not known is ''."""
+    yield TOTAL, ""
+    yield "page_path", event.page_path
+    yield "referrer_host", event.referrer_host
+    yield "country", event.country
+    yield "device", event.device
+    yield "browser", event.browser
+    yield "os", event.os
+    yield "status", "" if event.status is None else str(event.status)
+    yield "method", event.method
+
+
+def fold_minutes(events: Iterable[tuple[UUID, EnrichedEvent]]) -> Tallies:
+    """One-minute tallies of new events, each with its tenant."""
+    tallies: dict[tuple[UUID, str, int, str, str, bool], Tally] = {}
+    for tenant_id, event in events:
+        bucket = event.timestamp_ms // 60_000 * 60
+        is_error = event.status is not None and event.status >= FIRST_ERROR_STATUS
+        for dimension, value in dimension_values(event):
+            key = (tenant_id, dimension, bucket, event.type, value, event.is_bot)
+            tally = tallies.get(key)
+            if tally is None:
+                tally = tallies[key] = Tally()
+            tally.count += 1
+            tally.errors += is_error
+            tally.bytes += event.bytes or 0
+            tally.visitors.add(event.visitor)
+            if event.session is not None:
+                tally.sessions.add(event.session)
+            if event.duration_ms is not None:
+                tally.durations.append(event.duration_ms)
+    return {Cell(*key): tally for key, tally in tallies.items()}
+
+
+def coarsen(tallies: Tallies, resolution: Resolution) -> Tallies:
+    """The same tallies in longer buckets."""
+    seconds = resolution.seconds
+    coarse: defaultdict[Cell, Tally] = defaultdict(Tally)
+    for cell, tally in tallies.items():
+        bucket = cell.bucket // seconds * seconds
+        coarse[Cell(cell.tenant_id, cell.dimension, bucket, cell.type, cell.value, cell.is_bot)].merge(tally)
+    return dict(coarse)
+
+
+def fold_all(events: Iterable[tuple[UUID, EnrichedEvent]]) -> dict[Resolution, Tallies]:
+    """Tallies of all three resolutions."""
+    minutes = fold_minutes(events)
+    five = coarsen(minutes, Resolution.FIVE_MINUTES)
+    return {
+        Resolution.MINUTE: minutes,
+        Resolution.FIVE_MINUTES: five,
+        Resolution.HOUR: coarsen(five, Resolution.HOUR),
+    }

@@ -1,0 +1,152 @@
+"""The one loop of every worker: poll, process, commit. An outage is retried; poison goes aside, never in silence."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from core.errors import CloudMetricsError, Fenced, Unavailable
+from core.eventlog import Consumer, DeadLetter, EventLog, Offset, Partition, Record
+from core.topics import DEAD
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.5
+BACKOFF_SECONDS = (0.1, 5.0)
+POISON_WINDOW = 1000
+POISON_SHARE = 0.01
+# One bad record in a quiet hour is not a bad deploy.
+POISON_GRACE = 10
+
+
+class Poison(Exception):
+    """A record that can never be processed; `reason` goes with it to the dead letters."""
+
+    def __init__(self, record: Record, reason: str) -> None:
+        super().__init__(reason)
+        self.record = record
+        self.reason = reason
+
+
+class TooMuchPoison(CloudMetricsError):
+    """More than 1 % of the last 1,000 records were poison: a bad deploy, not bad records."""
+
+    default_code = "too_much_poison"
+
+
+Process = Callable[[Sequence[Record], Mapping[Partition, Offset]], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A group, what it reads, and what it does with records.
+
+    `process` takes records and where each partition stands after them. It raises `Poison` for a bad one before it
+    has had any effect, and is called again without it (with no record at all when none is left).
+    """
+
+    name: str
+    consumer: Consumer
+    log: EventLog
+    process: Process
+    max_records: int
+
+
+class PoisonLimit:
+    """Remembers the fate of the last records."""
+
+    def __init__(self) -> None:
+        self._fates: deque[bool] = deque(maxlen=POISON_WINDOW)
+
+    def note(self, *, is_poison: bool, count: int = 1) -> None:
+        """Notes records.
+
+        Raises:
+            TooMuchPoison: the share of poison is above the limit.
+        """
+        self._fates.extend([is_poison] * count)
+        bad = sum(self._fates)
+        if is_poison and bad > max(POISON_GRACE, POISON_SHARE * POISON_WINDOW):
+            raise TooMuchPoison(f"{bad} of the last {len(self._fates)} records were poison; the worker stops.")
+
+
+async def run_worker(worker: Worker, stop: asyncio.Event) -> None:
+    """Runs until told to stop.
+
+    Raises:
+        TooMuchPoison: see `PoisonLimit`.
+    """
+    limit = PoisonLimit()
+    delay = BACKOFF_SECONDS[0]
+    try:
+        while not stop.is_set():
+            try:
+                records = await worker.consumer.poll(max_records=worker.max_records, wait_seconds=POLL_SECONDS)
+                if records:
+                    await _process_all(worker, records, limit)
+                delay = BACKOFF_SECONDS[0]
+            except (Unavailable, Fenced) as error:
+                log.warning(
+                    "worker waits",
+                    extra={"action": "worker_retry", "worker": worker.name, "code": error.code, "seconds": delay},
+                )
+                await _give_back(worker)
+                await _sleep(stop, delay)
+                delay = min(delay * 2, BACKOFF_SECONDS[1])
+    finally:
+        await worker.consumer.close()
+
+
+async def _process_all(worker: Worker, records: list[Record], limit: PoisonLimit) -> None:
+    offsets = next_offsets(records)
+    remaining: Sequence[Record] = records
+    while True:
+        try:
+            await worker.process(remaining, offsets)
+            limit.note(is_poison=False, count=len(remaining))
+            break
+        except Poison as poison:
+            await _put_aside(worker, poison)
+            limit.note(is_poison=True)
+            remaining = [record for record in remaining if record is not poison.record]
+    await worker.consumer.commit(offsets)
+
+
+async def _put_aside(worker: Worker, poison: Poison) -> None:
+    record = poison.record
+    letter = DeadLetter(
+        record.partition.topic, record.partition.number, record.offset, worker.name, poison.reason, record.value
+    )
+    await worker.log.append(DEAD, record.key, msgspec.msgpack.encode(letter))
+    log.error(
+        "record put aside",
+        extra={
+            "action": "dead_letter", "worker": worker.name, "topic": record.partition.topic,
+            "offset": record.offset, "reason": poison.reason,
+        },
+    )
+
+
+async def _give_back(worker: Worker) -> None:
+    """Takes every partition anew, so that what was polled and not processed is delivered again."""
+    try:
+        await worker.consumer.close()
+    except Unavailable:
+        pass
+
+
+async def _sleep(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(stop.wait(), seconds)
+    except TimeoutError:
+        pass
+
+
+def next_offsets(records: Sequence[Record]) -> dict[Partition, Offset]:
+    """Where each partition stands after these records."""
+    return {record.partition: record.next_offset for record in records}

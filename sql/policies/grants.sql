@@ -1,0 +1,21 @@
+-- What each role may do, re-applied at every migration. Partitions are granted to nobody: they are reached
+-- through their parent, whose policies hold.
+
+REVOKE ALL ON ALL TABLES IN SCHEMA public FROM cm_app, cm_writer, cm_doorkeeper;
+GRANT USAGE ON SCHEMA public TO cm_app, cm_writer, cm_doorkeeper;
+GRANT USAGE ON SCHEMA maintenance TO cm_writer;
+GRANT EXECUTE ON FUNCTION maintenance.ensure_event_partition(text, date) TO cm_writer;
+
+GRANT SELECT, INSERT, UPDATE ON tenants, api_keys, api_key_secrets TO cm_app;
+GRANT DELETE ON api_key_secrets TO cm_app;
+GRANT SELECT, INSERT ON audit_log TO cm_app;
+GRANT SELECT ON events, event_ids, rollup_1m, rollup_5m, rollup_1h, daily_usage, dead_letters TO cm_app;
+
+GRANT SELECT ON tenants TO cm_writer;
+GRANT SELECT, INSERT ON events TO cm_writer;
+GRANT SELECT, INSERT, DELETE ON event_ids TO cm_writer;
+GRANT SELECT, INSERT, UPDATE ON rollup_1m, rollup_5m, rollup_1h, daily_usage, log_offsets TO cm_writer;
+GRANT SELECT, INSERT ON dead_letters TO cm_writer;
+
+GRANT SELECT ON tenants, api_keys, api_key_secrets, daily_usage TO cm_doorkeeper;
+GRANT UPDATE (last_used_at) ON api_keys TO cm_doorkeeper;

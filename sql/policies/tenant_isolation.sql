@@ -1,0 +1,32 @@
+-- Row-level security, re-applied at every migration: enabled and forced on every table of tenants.
+-- The application sees the one tenant of its transaction; with none set the policy raises, it does not hide.
+-- The writer and the doorkeeper see all tenants of the few tables they are granted, and nothing else.
+
+DO $$
+DECLARE
+    name text;
+BEGIN
+    FOREACH name IN ARRAY ARRAY['tenants', 'api_keys', 'api_key_secrets', 'audit_log', 'events', 'events_free',
+        'events_pro', 'events_enterprise', 'events_self_hosted', 'event_ids', 'rollup_1m', 'rollup_5m', 'rollup_1h',
+        'daily_usage', 'dead_letters']
+    LOOP
+        EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', name);
+        EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', name);
+        EXECUTE format('DROP POLICY IF EXISTS tenant ON %I', name);
+        EXECUTE format('DROP POLICY IF EXISTS writer ON %I', name);
+        EXECUTE format('DROP POLICY IF EXISTS doorkeeper ON %I', name);
+        EXECUTE format(
+            'CREATE POLICY tenant ON %I TO cm_app USING (%I = (SELECT current_setting(''app.current_tenant'')::uuid))'
+            ' WITH CHECK (%2$I = (SELECT current_setting(''app.current_tenant'')::uuid))',
+            name, CASE WHEN name = 'tenants' THEN 'id' ELSE 'tenant_id' END);
+    END LOOP;
+    FOREACH name IN ARRAY ARRAY['tenants', 'events', 'event_ids', 'rollup_1m', 'rollup_5m', 'rollup_1h',
+        'daily_usage', 'dead_letters']
+    LOOP
+        EXECUTE format('CREATE POLICY writer ON %I TO cm_writer USING (true) WITH CHECK (true)', name);
+    END LOOP;
+    FOREACH name IN ARRAY ARRAY['tenants', 'api_keys', 'api_key_secrets', 'daily_usage']
+    LOOP
+        EXECUTE format('CREATE POLICY doorkeeper ON %I TO cm_doorkeeper USING (true) WITH CHECK (true)', name);
+    END LOOP;
+END $$;

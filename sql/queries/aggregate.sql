@@ -1,0 +1,105 @@
+-- The aggregate worker's one transaction. In: enriched batches. Out: raw events, ledger, rollups, usage, offset.
+
+-- stage_events_table()
+-- Where a batch lands by COPY before the keys decide what is new.
+CREATE TEMP TABLE IF NOT EXISTS staged_events (LIKE events) ON COMMIT DELETE ROWS;
+
+-- stage_rollups_table()
+-- Where changed rollup rows land by COPY; `resolution` is 1m, 5m or 1h.
+CREATE TEMP TABLE IF NOT EXISTS staged_rollups (LIKE rollup_1m, resolution text NOT NULL) ON COMMIT DELETE ROWS;
+
+-- read_offset(consumer, topic, partition)
+-- Where the worker stands, and the update it made last.
+SELECT next_offset, last_update FROM log_offsets WHERE consumer = $1 AND topic = $2 AND partition = $3;
+
+-- lock_offset(consumer, topic, partition)
+-- The fence: holds the row until the end, so that a second worker on this partition waits and then sees it moved.
+SELECT next_offset FROM log_offsets WHERE consumer = $1 AND topic = $2 AND partition = $3 FOR UPDATE;
+
+-- start_offset(consumer, topic, partition, next_offset)
+-- The first row of a partition.
+INSERT INTO log_offsets (consumer, topic, partition, next_offset) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING;
+
+-- move_offset(consumer, topic, partition, expected, next_offset, last_update)
+-- Moves the offset from where it was expected; no row means another worker was here.
+UPDATE log_offsets SET next_offset = $5, last_update = $6, updated_at = now()
+WHERE consumer = $1 AND topic = $2 AND partition = $3 AND next_offset = $4
+RETURNING next_offset;
+
+-- ensure_partition(retention_class, day)
+-- The table for a day, made when it is missing.
+SELECT maintenance.ensure_event_partition($1, $2);
+
+-- insert_new_events()
+-- Staged events that neither the ledger (7 days) nor the raw table has seen; their ids.
+WITH fresh AS (
+    INSERT INTO event_ids (tenant_id, event_id, received_on)
+    SELECT tenant_id, id, (received_at AT TIME ZONE 'UTC')::date FROM staged_events ORDER BY tenant_id, id
+    ON CONFLICT DO NOTHING
+    RETURNING tenant_id, event_id
+)
+INSERT INTO events
+SELECT s.* FROM staged_events s JOIN fresh f ON f.tenant_id = s.tenant_id AND f.event_id = s.id
+ON CONFLICT DO NOTHING
+RETURNING tenant_id, id;
+
+-- read_cells(shard, tenant_ids, dimensions, buckets, types, cell_values, is_bots)
+-- The rows of {table} that these cells already have from this writer.
+SELECT r.tenant_id, r.dimension, extract(epoch FROM r.bucket)::bigint AS bucket, r.type, r.value, r.is_bot,
+    r.count, r.errors, r.bytes, r.duration_count, r.duration_sum, r.duration_min, r.duration_max,
+    r.visitors, r.sessions, r.durations
+FROM unnest($2::uuid[], $3::text[], $4::timestamptz[], $5::text[], $6::text[], $7::boolean[])
+    AS c (tenant_id, dimension, bucket, type, value, is_bot)
+JOIN {table} r ON r.tenant_id = c.tenant_id AND r.dimension = c.dimension AND r.bucket = c.bucket
+    AND r.type = c.type AND r.value = c.value AND r.is_bot = c.is_bot AND r.shard = $1;
+
+-- write_cells(resolution)
+-- Whole values over whatever {table} had: a repeat overwrites, nothing is added twice.
+INSERT INTO {table} (tenant_id, dimension, bucket, type, value, is_bot, shard, count, errors, bytes,
+    duration_count, duration_sum, duration_min, duration_max, visitors, sessions, durations)
+SELECT tenant_id, dimension, bucket, type, value, is_bot, shard, count, errors, bytes,
+    duration_count, duration_sum, duration_min, duration_max, visitors, sessions, durations
+FROM staged_rollups WHERE resolution = $1
+ON CONFLICT (tenant_id, dimension, bucket, type, value, is_bot, shard) DO UPDATE SET
+    count = excluded.count, errors = excluded.errors, bytes = excluded.bytes,
+    duration_count = excluded.duration_count, duration_sum = excluded.duration_sum,
+    duration_min = excluded.duration_min, duration_max = excluded.duration_max,
+    visitors = excluded.visitors, sessions = excluded.sessions, durations = excluded.durations;
+
+-- table_1m()
+-- The table of one-minute rollups.
+rollup_1m;
+
+-- table_5m()
+-- The table of five-minute rollups.
+rollup_5m;
+
+-- table_1h()
+-- The table of hourly rollups.
+rollup_1h;
+
+-- add_usage(tenant_ids, days, key_ids, accepted, duplicates)
+-- Counts what was new, and what was not, by day of receipt and key.
+INSERT INTO daily_usage (tenant_id, day, key_id, accepted, duplicates)
+SELECT * FROM unnest($1::uuid[], $2::date[], $3::text[], $4::bigint[], $5::bigint[])
+ON CONFLICT (tenant_id, day, key_id) DO UPDATE SET
+    accepted = daily_usage.accepted + excluded.accepted, duplicates = daily_usage.duplicates + excluded.duplicates;
+
+-- forget_ids(before_day)
+-- Ends the ledger's seven days.
+DELETE FROM event_ids WHERE received_on < $1;
+
+-- index_dead_letter(tenant_id, topic, partition, dead_offset, worker, reason)
+-- Where a record that can never be processed stood, and why.
+INSERT INTO dead_letters (tenant_id, topic, partition, "offset", worker, reason) VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT DO NOTHING;
+
+-- list_retention_classes()
+-- The classes that have a tenant.
+SELECT DISTINCT tier AS retention_class FROM tenants;
+
+-- hot_cells(since)
+-- All one-minute totals since a moment, for rebuilding the hot sets.
+SELECT tenant_id, dimension, extract(epoch FROM bucket)::bigint AS bucket, type, value, is_bot, shard,
+    count, errors, bytes, duration_count, duration_sum, duration_min, duration_max, visitors, sessions, durations
+FROM rollup_1m WHERE dimension = '' AND bucket >= $1 ORDER BY tenant_id, type, bucket;

@@ -1,0 +1,77 @@
+-- Tenants and keys. In: a key's hash or id, or an operator's chore. Out: what the doors need to know of the caller.
+
+-- find_key_by_secret(secret_hash)
+-- The live key of a bearer secret, with its tenant.
+SELECT k.id, k.kind, k.scopes, k.origins, k.is_unsigned, k.expires_at, ARRAY[]::bytea[] AS sealed,
+    t.id AS tenant_id, t.slug, t.name, t.tier, t.created_at, t.is_demo
+FROM api_key_secrets s
+JOIN api_keys k ON k.tenant_id = s.tenant_id AND k.id = s.key_id
+JOIN tenants t ON t.id = k.tenant_id
+WHERE s.secret_hash = $1 AND k.revoked_at IS NULL
+    AND (s.expires_at IS NULL OR s.expires_at > now()) AND (k.expires_at IS NULL OR k.expires_at > now());
+
+-- find_key_by_id(key_id)
+-- The live key with this id, with its tenant and its live signing secrets.
+SELECT k.id, k.kind, k.scopes, k.origins, k.is_unsigned, k.expires_at,
+    ARRAY(
+        SELECT s.sealed_secret FROM api_key_secrets s
+        WHERE s.tenant_id = k.tenant_id AND s.key_id = k.id AND s.sealed_secret IS NOT NULL
+            AND (s.expires_at IS NULL OR s.expires_at > now())
+        ORDER BY s.created_at DESC LIMIT 2
+    ) AS sealed,
+    t.id AS tenant_id, t.slug, t.name, t.tier, t.created_at, t.is_demo
+FROM api_keys k JOIN tenants t ON t.id = k.tenant_id
+WHERE k.id = $1 AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now());
+
+-- touch_key(tenant_id, key_id)
+-- Notes that a key was used; at most once a minute, asked for off the path of requests.
+UPDATE api_keys SET last_used_at = now()
+WHERE tenant_id = $1 AND id = $2 AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute');
+
+-- month_usage(tenant_id, month_start)
+-- Events counted for a tenant since the first of the month (UTC).
+SELECT coalesce(sum(accepted), 0)::bigint AS accepted FROM daily_usage WHERE tenant_id = $1 AND day >= $2;
+
+-- find_known_ids(event_ids)
+-- Which of these ids the ledger already has for the tenant.
+SELECT event_id FROM event_ids
+WHERE tenant_id = (SELECT current_setting('app.current_tenant')::uuid) AND event_id = ANY($1::uuid[]);
+
+-- insert_tenant(id, slug, name, tier, is_demo)
+-- One new tenant; nothing when the slug is taken.
+INSERT INTO tenants (id, slug, name, tier, is_demo) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (slug) DO NOTHING RETURNING created_at;
+
+-- list_tenants()
+-- All tenants, by slug.
+SELECT id AS tenant_id, slug, name, tier, created_at, is_demo FROM tenants ORDER BY slug;
+
+-- find_tenant(slug)
+-- One tenant by slug.
+SELECT id AS tenant_id, slug, name, tier, created_at, is_demo FROM tenants WHERE slug = $1;
+
+-- insert_key(tenant_id, id, kind, name, scopes, origins, is_unsigned, expires_at)
+-- One new key; its secret goes into api_key_secrets.
+INSERT INTO api_keys (tenant_id, id, kind, name, scopes, origins, is_unsigned, expires_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8);
+
+-- insert_secret(tenant_id, key_id, secret_hash, sealed_secret)
+-- One live secret of a key.
+INSERT INTO api_key_secrets (tenant_id, key_id, secret_hash, sealed_secret) VALUES ($1, $2, $3, $4);
+
+-- expire_secrets(tenant_id, key_id, expires_at)
+-- Gives the secrets that have no end yet one: rotation's overlap.
+UPDATE api_key_secrets SET expires_at = $3 WHERE tenant_id = $1 AND key_id = $2 AND expires_at IS NULL;
+
+-- revoke_key(tenant_id, key_id)
+-- Ends a key at once.
+UPDATE api_keys SET revoked_at = now() WHERE tenant_id = $1 AND id = $2 AND revoked_at IS NULL RETURNING id;
+
+-- list_keys(tenant_id)
+-- A tenant's keys, newest first; no secret.
+SELECT id, kind, name, scopes, origins, is_unsigned, created_at, expires_at, revoked_at, last_used_at
+FROM api_keys WHERE tenant_id = $1 ORDER BY created_at DESC, id;
+
+-- write_audit(tenant_id, actor, action, subject, diff, request_id)
+-- Who changed what, in the transaction of the change.
+INSERT INTO audit_log (tenant_id, actor, action, subject, diff, request_id) VALUES ($1, $2, $3, $4, $5::jsonb, $6);
