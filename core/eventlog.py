@@ -100,6 +100,10 @@ class EventLog(Protocol):
         """Records of each matching partition that the group has not committed."""
         ...
 
+    async def done_until(self, group: str, matches: Callable[[str], bool]) -> int:
+        """Epoch milliseconds before which everything appended to matching topics is committed by the group."""
+        ...
+
     async def trim(self) -> int:
         """Drops records that every group has committed and that retention no longer asks for; how many."""
         ...

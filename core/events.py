@@ -51,6 +51,7 @@ class IncomingEvent(msgspec.Struct, frozen=True):
     anonymous_id: str | None = None
     properties: dict[str, Any] = {}
     context: EventContext = EventContext()
+    historical: bool = False
 
 
 class IncomingBatch(msgspec.Struct, frozen=True):

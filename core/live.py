@@ -127,6 +127,27 @@ class ValkeyBroadcastBackend(BroadcastBackend):
                     await part.aclose()
 
 
+class LiveReader(Subscriber):
+    """One reader of a channel."""
+
+    def __init__(self, queue: NewestWins) -> None:
+        super().__init__(queue)
+        self._waiting = queue
+
+    async def next(self) -> str:
+        """The next message; `RESYNC` when some may be missing."""
+        return str((await self.get()).message)
+
+    def drain(self) -> list[str]:
+        """All messages that are there already."""
+        messages = []
+        while not self._waiting.empty():
+            event = self._waiting.get_nowait()
+            if event is not None:
+                messages.append(str(event.message))
+        return messages
+
+
 class LiveBroadcast(Broadcast):
     """`Broadcast` whose readers have bounded queues and whose first and last readers cannot overtake each other."""
 
@@ -141,7 +162,7 @@ class LiveBroadcast(Broadcast):
         await self._backend.disconnect()
 
     @asynccontextmanager
-    async def subscribe(self, channel: str) -> AsyncIterator[Subscriber]:
+    async def subscribe(self, channel: str) -> AsyncIterator[LiveReader]:
         queue = NewestWins()
         async with self._joining:
             readers = self._subscribers.setdefault(channel, set())
@@ -149,7 +170,7 @@ class LiveBroadcast(Broadcast):
                 await self._backend.subscribe(channel)
             readers.add(queue)
         try:
-            yield Subscriber(queue)
+            yield LiveReader(queue)
         finally:
             async with self._joining:
                 readers.discard(queue)

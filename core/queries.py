@@ -2,7 +2,7 @@
 
 A block is a header `-- name(param, ...)`, one comment line of purpose, and the statement. The header is the
 signature: the number of parameters must be the highest `$n` of the text. A statement may have `{parts}` that
-`Query.filled` puts in from other named blocks (fragments), never from input.
+`Query.filled` puts in from other named blocks, never from input; such a fragment has the header `-- name(...)`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from core.errors import Misconfigured
 
 QUERIES_FOLDER = Path(__file__).resolve().parent.parent / "sql" / "queries"
-_HEADER = re.compile(r"^-- (?P<name>[a-z_0-9]+)\((?P<params>[a-z_0-9, ]*)\)$", re.MULTILINE)
+_HEADER = re.compile(r"^-- (?P<name>[a-z_0-9]+)\((?P<params>[a-z_0-9, ]*|\.\.\.)\)$", re.MULTILINE)
 _PLACEHOLDER = re.compile(r"\$(\d+)")
 
 
@@ -49,7 +49,9 @@ def parse_blocks(text: str, origin: str) -> dict[str, Query]:
         if not purpose.startswith("-- ") or name in blocks:
             raise Misconfigured(f"{origin}: block {name} needs a purpose line and a name of its own")
         highest = max((int(n) for n in _PLACEHOLDER.findall(statement)), default=0)
-        if highest != len(params):
+        if header["params"] == "...":
+            params = ()
+        elif highest != len(params):
             raise Misconfigured(f"{origin}: block {name} declares {len(params)} parameters and uses ${highest}")
         blocks[name] = Query(name, params, purpose.removeprefix("-- "), statement.strip().rstrip(";"))
     return blocks

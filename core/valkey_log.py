@@ -114,6 +114,24 @@ class ValkeyLog:
         async with _log_errors():
             return {Partition(t): await self._behind(stream_of(t), group) for t in await self._topics() if matches(t)}
 
+    async def done_until(self, group: str, matches: Callable[[str], bool]) -> int:
+        """Epoch milliseconds before which everything appended is committed; entry ids tell the time."""
+        async with _log_errors():
+            now = int(time.time() * 1000)
+            moments = [now]
+            for topic in await self._topics():
+                if matches(topic) and await self._behind(stream_of(topic), group):
+                    moments.append(await self._first_open(stream_of(topic), group, now))
+        return min(moments)
+
+    async def _first_open(self, stream: str, group: str, now: int) -> int:
+        for info in await self._groups(stream):
+            if info["name"].decode() == group:
+                pending = await self._client.xpending(stream, group)
+                first = pending["min"] if pending["pending"] else info["last-delivered-id"]
+                return min(entry_key(first.decode())[0], now)
+        return 0
+
     async def lengths(self) -> dict[str, int]:
         """Records now held, by topic."""
         async with _log_errors():

@@ -66,15 +66,15 @@ ON CONFLICT (tenant_id, dimension, bucket, type, value, is_bot, shard) DO UPDATE
     duration_min = excluded.duration_min, duration_max = excluded.duration_max,
     visitors = excluded.visitors, sessions = excluded.sessions, durations = excluded.durations;
 
--- table_1m()
+-- table_1m(...)
 -- The table of one-minute rollups.
 rollup_1m;
 
--- table_5m()
+-- table_5m(...)
 -- The table of five-minute rollups.
 rollup_5m;
 
--- table_1h()
+-- table_1h(...)
 -- The table of hourly rollups.
 rollup_1h;
 

@@ -1,0 +1,238 @@
+"""Accepting events: one verified body in, one log record out, and a result for every event. The one way in, for REST
+and GraphQL alike."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from uuid import UUID
+
+import msgspec
+
+from core.database import Database
+from core.errors import DatabaseUnavailable, InvalidRequest, TooMany
+from core.events import (
+    MAX_BATCH_EVENTS,
+    AcceptedEvent,
+    IncomingBatch,
+    RawBatch,
+    decode_body,
+    encode_raw,
+    new_event_id,
+)
+from core.eventlog import EventLog
+from core.keys import ApiKey
+from core.queries import named
+from core.seen import WINDOW_SECONDS, SeenIds
+from core.tenancy import Tenant, TenantId
+from core.topics import raw_topic
+from core.validation import Clock, EventRejected, VerifiedEvent, verify_event
+
+FIND_KNOWN_IDS = named("keys", "find_known_ids")
+# After a failure the ledger is not asked again this long: ingest must not wait for a database that is away.
+LEDGER_PAUSE_SECONDS = 5.0
+
+
+class EventStatus(StrEnum):
+    """What became of one event."""
+
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"
+    REJECTED = "rejected"
+
+
+class EventResult(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One event's result; `code`, `field` and `message` say why it was rejected."""
+
+    index: int
+    id: str | None
+    status: EventStatus
+    code: str = ""
+    field: str = ""
+    message: str = ""
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """The answer to one request."""
+
+    request_id: str
+    accepted: int
+    results: list[EventResult]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One request to ingest: a body of verified origin and what the connection told.
+
+    `seed` makes the ids of events that have none: the same signed request gives the same ids.
+    """
+
+    key: ApiKey
+    month_usage: int
+    body: bytes
+    request_id: str
+    received_ms: int
+    is_dry_run: bool = False
+    client_ip: str = ""
+    client_user_agent: str = ""
+    country: str = ""
+    seed: bytes = b""
+
+
+class Ingest:
+    """Verifies, tells duplicates, appends. Holds nothing but this month's uncounted events by tenant."""
+
+    def __init__(self, database: Database, log: EventLog, seen: SeenIds, tenant_topics: str) -> None:
+        self._database = database
+        self._log = log
+        self._seen = seen
+        self._tenant_topics = tenant_topics
+        self._ledger_away_until = 0.0
+        self._uncounted: dict[UUID, tuple[int, int]] = {}
+
+    async def accept(self, delivery: Delivery) -> Receipt:
+        """Takes the good events of a body.
+
+        Raises:
+            InvalidRequest: the body as a whole cannot be used.
+            TooMany: the tenant's monthly quota is used up.
+            LogUnavailable, LogFull: nothing was taken.
+        """
+        batch = decoded_batch(delivery.body)
+        clock = _clock(batch, delivery.received_ms)
+        results: dict[int, EventResult] = {}
+        taken: list[AcceptedEvent] = []
+        given: list[UUID] = []
+        for index, raw in enumerate(batch.events):
+            try:
+                verified = verify_event(raw, clock)
+            except EventRejected as refusal:
+                results[index] = EventResult(
+                    index, None, EventStatus.REJECTED, refusal.code, refusal.field or "", refusal.message
+                )
+                continue
+            event_id = verified.id or self._made_id(delivery, index, verified)
+            if verified.id is not None or delivery.seed:
+                given.append(event_id)
+            taken.append(AcceptedEvent(index, event_id, verified.timestamp_ms))
+        fresh = await self._without_duplicates(delivery, taken, given, results)
+        self._check_quota(delivery, len(fresh))
+        if fresh and not delivery.is_dry_run:
+            await self._append(delivery, fresh, set(given))
+        return Receipt(delivery.request_id, len(fresh), [results[index] for index in sorted(results)])
+
+    async def _without_duplicates(
+        self, delivery: Delivery, taken: list[AcceptedEvent], given: list[UUID], results: dict[int, EventResult]
+    ) -> list[AcceptedEvent]:
+        known = await self._known_ids(delivery.key.tenant.id, given, delivery.received_ms)
+        fresh = []
+        for event in taken:
+            is_known = event.id in known
+            known.add(event.id)
+            status = EventStatus.DUPLICATE if is_known else EventStatus.ACCEPTED
+            results[event.index] = EventResult(event.index, str(event.id), status)
+            if not is_known:
+                fresh.append(event)
+        return fresh
+
+    async def _append(self, delivery: Delivery, fresh: list[AcceptedEvent], given: set[UUID]) -> None:
+        tenant = delivery.key.tenant
+        record = RawBatch(
+            tenant_id=tenant.id,
+            key_id=delivery.key.id,
+            request_id=delivery.request_id,
+            received_ms=delivery.received_ms,
+            accepted=fresh,
+            retention_class=tenant.tier.value,
+            client_ip=delivery.client_ip,
+            client_user_agent=delivery.client_user_agent,
+            country=delivery.country,
+            body=delivery.body,
+        )
+        await self._log.append(raw_topic(tenant.id, self._tenant_topics), tenant.id.bytes, encode_raw(record))
+        await self._seen.note(tenant.id, [event.id for event in fresh if event.id in given])
+        snapshot, added = self._uncounted.get(tenant.id, (delivery.month_usage, 0))
+        added = added + len(fresh) if snapshot == delivery.month_usage else len(fresh)
+        self._uncounted[tenant.id] = (delivery.month_usage, added)
+
+    async def _known_ids(self, tenant_id: TenantId, ids: list[UUID], received_ms: int) -> set[UUID]:
+        """Ids already taken: the last hour's from the cache, older ones from the ledger while it answers."""
+        known = await self._seen.find(tenant_id, ids)
+        oldest = received_ms - WINDOW_SECONDS * 1000
+        # A version 7 id made within the cache's window cannot be in the ledger without being in the cache.
+        older = [i for i in ids if i not in known and not (i.version == 7 and i.int >> 80 > oldest)]
+        if older and time.monotonic() >= self._ledger_away_until:
+            try:
+                async with self._database.as_tenant(tenant_id) as session:
+                    rows = await session.fetch(FIND_KNOWN_IDS, older)
+                known |= {UUID(int=row["event_id"].int) for row in rows}
+            except DatabaseUnavailable:
+                self._ledger_away_until = time.monotonic() + LEDGER_PAUSE_SECONDS
+        return known
+
+    def _check_quota(self, delivery: Delivery, count: int) -> None:
+        tenant = delivery.key.tenant
+        limit = tenant.limits.events_per_month
+        if limit is None or not count:
+            return
+        snapshot, added = self._uncounted.get(tenant.id, (delivery.month_usage, 0))
+        used = delivery.month_usage + (added if snapshot == delivery.month_usage else 0)
+        if used >= limit:
+            raise quota_exceeded(tenant, limit, datetime.now(UTC))
+
+    def _made_id(self, delivery: Delivery, index: int, verified: VerifiedEvent) -> UUID:
+        seed = delivery.seed + index.to_bytes(2, "big") if delivery.seed else None
+        made_ms = verified.timestamp_ms if seed else delivery.received_ms
+        return new_event_id(made_ms, hashlib.sha256(seed).digest() if seed else None)
+
+
+def quota_exceeded(tenant: Tenant, limit: int, now: datetime) -> TooMany:
+    """The refusal of a tenant whose month is used up; the first of next month (UTC) is when it ends."""
+    reset = (now.replace(day=1, hour=0, minute=0, second=0, microsecond=0) + timedelta(days=32)).replace(day=1)
+    return TooMany(
+        f"The monthly quota of {limit} events of tier {tenant.tier.value} is used up; it starts anew at "
+        f"{reset.isoformat()}. A higher tier takes more.",
+        retry_after=(reset - now).total_seconds(),
+        code="quota_exceeded",
+    )
+
+
+def decoded_batch(body: bytes) -> IncomingBatch:
+    """The envelope of a body.
+
+    Raises:
+        InvalidRequest: not JSON, not of this shape, empty, or more than 100 events.
+    """
+    try:
+        batch = decode_body(body)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(
+            f'The body must be {{"events": [...]}}: {error}.', code="invalid_body", field="events", status=400
+        ) from None
+    except msgspec.DecodeError as error:
+        raise InvalidRequest(f"The body is not JSON: {error}.", code="invalid_json") from None
+    except RecursionError:
+        raise InvalidRequest("The body is nested deeper than 32 levels.", code="json_too_deep") from None
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"The body is not UTF-8: {error.reason}.", code="invalid_unicode") from None
+    if not batch.events:
+        raise InvalidRequest("`events` is empty; send 1 to 100.", code="empty_batch", field="events", status=422)
+    if len(batch.events) > MAX_BATCH_EVENTS:
+        raise InvalidRequest(
+            f"`events` has {len(batch.events)} events; at most {MAX_BATCH_EVENTS} are taken in a request. None was "
+            "taken; send them in several.",
+            code="batch_too_large",
+            field="events",
+            status=413,
+        )
+    return batch
+
+
+def _clock(batch: IncomingBatch, received_ms: int) -> Clock:
+    try:
+        return Clock.of(received_ms, batch.sent_at, is_historical=batch.historical)
+    except EventRejected as refusal:
+        raise InvalidRequest(refusal.message, code=refusal.code, field="sent_at", status=422) from None

@@ -1,0 +1,49 @@
+"""The query engine: a question in, an answer out. One way for charts, tables and live streams."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+from core.database import Database
+from core.tenancy import TenantId
+from query.answer import Answer, columns_of, moment
+from query.planner import plan_question
+from query.question import MetricQuestion
+from query.source import read_parts
+
+# The moment up to which everything accepted is counted.
+FreshUntil = Callable[[], Awaitable[datetime]]
+
+
+class QueryEngine:
+    """Answers questions for one tenant at a time."""
+
+    def __init__(self, database: Database, fresh_until: FreshUntil) -> None:
+        self._database = database
+        self._fresh_until = fresh_until
+
+    async def answer(self, tenant_id: TenantId, question: MetricQuestion, now: datetime | None = None) -> Answer:
+        """The answer to a question.
+
+        Raises:
+            BadInput: the question is not one, or costs too much; names field, limit and remedy.
+            DatabaseUnavailable: the store does not answer.
+        """
+        started = time.perf_counter()
+        fresh_until = await self._fresh_until()
+        plan = plan_question(question, now or datetime.now(UTC))
+        rows = await read_parts(self._database, tenant_id, plan)
+        edges = plan.buckets.edges
+        return Answer(
+            columns=columns_of(plan, rows),
+            interval=plan.buckets.interval,
+            from_=moment(edges[0]),
+            to=moment(edges[-1]),
+            source=plan.source,
+            fresh_until=fresh_until,
+            is_complete=moment(edges[-1]) <= fresh_until,
+            rows_read=sum(row.rows for row in rows),
+            took_ms=(time.perf_counter() - started) * 1000,
+        )

@@ -1,0 +1,176 @@
+"""A question about a metric, as data; checked here, answered elsewhere."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from core.errors import BadInput
+from core.metrics import BUILT_IN, MetricDefinition, MetricKind
+from core.rollups import DIMENSIONS
+
+ALL_DIMENSIONS = ("type", *DIMENSIONS)
+NUMERIC_DIMENSIONS = frozenset({"status"})
+MAX_GROUP_BY = 6
+MAX_LIMIT = 100
+MAX_FILTERS = 20
+MAX_FILTER_VALUES = 100
+MAX_VALUE_LENGTH = 1024
+MAX_PERCENTILES = 10
+_LAST = re.compile(r"([1-9][0-9]{0,4})(m|h|d|w)")
+_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+
+
+class Interval(StrEnum):
+    """Length of a bucket."""
+
+    AUTO = "AUTO"
+    MINUTE = "MINUTE"
+    FIVE_MINUTES = "FIVE_MINUTES"
+    HOUR = "HOUR"
+    DAY = "DAY"
+    WEEK = "WEEK"
+    MONTH = "MONTH"
+
+
+class FilterOp(StrEnum):
+    """How a dimension is compared."""
+
+    EQ = "EQ"
+    NE = "NE"
+    IN = "IN"
+    NOT_IN = "NOT_IN"
+    CONTAINS = "CONTAINS"
+    PREFIX = "PREFIX"
+    GT = "GT"
+    GTE = "GTE"
+    LT = "LT"
+    LTE = "LTE"
+
+
+@dataclass(frozen=True, slots=True)
+class DimensionFilter:
+    """One condition; several are all to hold."""
+
+    dimension: str
+    op: FilterOp
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricQuestion:
+    """What is asked. Either `last` ("24h") or `from_` and `to` (exclusive)."""
+
+    metric: str
+    last: str | None = None
+    from_: datetime | None = None
+    to: datetime | None = None
+    interval: Interval = Interval.AUTO
+    timezone: str = "UTC"
+    filters: tuple[DimensionFilter, ...] = ()
+    group_by: tuple[str, ...] = ()
+    limit: int = 10
+    include_bots: bool = False
+    percentiles: tuple[float, ...] = (50.0, 95.0, 99.0)
+
+    def definition(self) -> MetricDefinition:
+        """The metric asked for.
+
+        Raises:
+            BadInput: there is none of that key.
+        """
+        if self.metric not in BUILT_IN:
+            raise bad("unknown_metric", "metric", f"There is no metric {self.metric[:80]!r}; {_one_of(BUILT_IN)}.")
+        return BUILT_IN[self.metric]
+
+    def zone(self) -> ZoneInfo:
+        """The time zone.
+
+        Raises:
+            BadInput: not an IANA name.
+        """
+        try:
+            return ZoneInfo(self.timezone)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise bad(
+                "unknown_timezone",
+                "timezone",
+                f"There is no time zone {self.timezone[:80]!r}; use an IANA name such as Europe/Berlin or UTC.",
+            ) from None
+
+    def span(self, now: datetime) -> tuple[datetime, datetime]:
+        """From when to when, before widening to whole buckets.
+
+        Raises:
+            BadInput: neither form, both, or reversed.
+        """
+        if self.last is not None and self.from_ is None and self.to is None:
+            found = _LAST.fullmatch(self.last)
+            if not found:
+                raise bad("bad_range", "range.last", "range.last must be a number and m, h, d or w, such as 24h or 7d.")
+            return now - int(found[1]) * _UNITS[found[2]], now
+        if self.last is not None or self.from_ is None or self.to is None:
+            raise bad("bad_range", "range", "range must be {last: \"24h\"}, or {from, to}, and not both.")
+        for name, moment in (("from", self.from_), ("to", self.to)):
+            if moment.tzinfo is None or not 2000 <= moment.year <= 2200:
+                raise bad("bad_range", f"range.{name}", f"range.{name} must have a zone and lie in 2000 to 2200.")
+        if self.from_ >= self.to:
+            raise bad("bad_range", "range", "range.from must be before range.to, which is exclusive.")
+        return self.from_, self.to
+
+
+def bad(code: str, field: str, message: str) -> BadInput:
+    return BadInput(message, code=code, field=field)
+
+
+def _one_of(names: object) -> str:
+    return "there are " + ", ".join(names)  # type: ignore[arg-type]
+
+
+def check_question(question: MetricQuestion) -> None:
+    """Everything about a question that needs no clock and no data.
+
+    Raises:
+        BadInput: names the field, the limit and the remedy.
+    """
+    definition = question.definition()
+    question.zone()
+    if not 1 <= question.limit <= MAX_LIMIT:
+        raise bad("bad_limit", "limit", f"limit must be 1 to {MAX_LIMIT}, not {question.limit}.")
+    if len(question.group_by) > MAX_GROUP_BY or len(set(question.group_by)) != len(question.group_by):
+        raise bad("bad_group_by", "groupBy", f"groupBy takes up to {MAX_GROUP_BY} dimensions, each once.")
+    for dimension in question.group_by:
+        _check_dimension(dimension, "groupBy")
+    if len(question.filters) > MAX_FILTERS:
+        raise bad("too_many_filters", "filters", f"filters has {len(question.filters)}; at most {MAX_FILTERS}.")
+    for condition in question.filters:
+        _check_filter(condition)
+    if definition.kind is MetricKind.PERCENTILE and not (
+        1 <= len(set(question.percentiles)) == len(question.percentiles) <= MAX_PERCENTILES
+        and all(0 < p < 100 for p in question.percentiles)
+    ):
+        raise bad("bad_percentiles", "percentiles", f"percentiles takes 1 to {MAX_PERCENTILES} between 0 and 100.")
+
+
+def _check_dimension(dimension: str, field: str) -> None:
+    if dimension not in ALL_DIMENSIONS:
+        raise bad("unknown_dimension", field, f"There is no dimension {dimension[:80]!r}; {_one_of(ALL_DIMENSIONS)}.")
+
+
+def _check_filter(condition: DimensionFilter) -> None:
+    _check_dimension(condition.dimension, "filters.dimension")
+    count = len(condition.values)
+    takes_many = condition.op in (FilterOp.IN, FilterOp.NOT_IN)
+    if not 1 <= count <= (MAX_FILTER_VALUES if takes_many else 1):
+        wanted = f"1 to {MAX_FILTER_VALUES} values" if takes_many else "exactly one value"
+        raise bad("bad_filter", "filters.values", f"{condition.op} takes {wanted}, not {count}.")
+    if any(len(value) > MAX_VALUE_LENGTH or "\0" in value for value in condition.values):
+        raise bad("bad_filter", "filters.values", f"A value has at most {MAX_VALUE_LENGTH} characters and no NUL.")
+    if condition.op in (FilterOp.GT, FilterOp.GTE, FilterOp.LT, FilterOp.LTE):
+        if condition.dimension not in NUMERIC_DIMENSIONS or not re.fullmatch(r"[0-9]{1,9}", condition.values[0]):
+            raise bad(
+                "bad_filter", "filters", f"{condition.op} compares numbers: dimension {_one_of(NUMERIC_DIMENSIONS)}."
+            )

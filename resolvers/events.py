@@ -1,0 +1,163 @@
+"""Where events come from: pages by keyset, single ones by a loader."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+
+from core.database import Database
+from core.errors import BadInput
+from core.queries import named
+from core.tenancy import Scope, TenantId
+from resolvers.context import Context
+
+LIST_EVENTS = named("events", "list_events")
+FIND_EVENTS = named("events", "find_events")
+DEFAULT_PAGE = 20
+MAX_PAGE = 100
+MAC_BYTES = 12
+
+_json = msgspec.json.Decoder()
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """One stored event."""
+
+    event_id: UUID
+    timestamp: datetime
+    received_at: datetime
+    type: str
+    session_id: str
+    user_id: str
+    anonymous_id: str
+    page_path: str
+    referrer_host: str
+    country: str
+    device: str
+    browser: str
+    os: str
+    method: str
+    status: int | None
+    duration_ms: float | None
+    bytes: float | None
+    is_bot: bool
+    properties: Any
+    context: Any
+    enrichment_errors: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class EventQuestion:
+    """Which events."""
+
+    types: tuple[str, ...] | None = None
+    from_: datetime | None = None
+    to: datetime | None = None
+    session_id: str | None = None
+    user_id: str | None = None
+    include_bots: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class EventEdgeRow:
+    """An event and where it stands."""
+
+    cursor: str
+    node: EventRow
+
+
+@dataclass(frozen=True, slots=True)
+class PageInfoRow:
+    """Where a page begins and ends, and whether there is more."""
+
+    has_next_page: bool
+    has_previous_page: bool
+    start_cursor: str | None
+    end_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EventPage:
+    """One page."""
+
+    edges: list[EventEdgeRow]
+    page_info: PageInfoRow
+
+
+def event_of(row: Any) -> EventRow:
+    details = _json.decode(row["details"])
+    return EventRow(
+        UUID(int=row["id"].int), row["ts"], row["received_at"], row["type"], row["session_id"], row["user_id"],
+        row["anonymous_id"], row["page_path"], row["referrer_host"], row["country"], row["device"], row["browser"],
+        row["os"], row["method"], row["status"], row["duration_ms"],
+        float(row["bytes"]) if row["bytes"] is not None else None, row["is_bot"], details["properties"],
+        details["context"], details.get("enrichment_errors", []),
+    )  # fmt: skip
+
+
+async def load_events(
+    database: Database, tenant_id: TenantId, keys: Sequence[tuple[datetime, UUID]]
+) -> list[EventRow | None]:
+    """Events by (timestamp, id), in the order of the keys."""
+    async with database.as_tenant(tenant_id) as session:
+        rows = await session.fetch(FIND_EVENTS, [key[0] for key in keys], [key[1] for key in keys])
+    found = {(row["ts"], UUID(int=row["id"].int)): event_of(row) for row in rows}
+    return [found.get(key) for key in keys]
+
+
+async def list_events(context: Context, question: EventQuestion, first: int | None, after: str | None) -> EventPage:
+    """A page of events, newest first.
+
+    Raises:
+        BadInput: `first` or `after` cannot be used.
+    """
+    context.principal.require(Scope.METRICS_READ)
+    size = DEFAULT_PAGE if first is None else first
+    if not 1 <= size <= MAX_PAGE:
+        raise BadInput(f"first must be 1 to {MAX_PAGE}; ask for more with `after`.", code="page_size", field="first")
+    secret = context.backends.cursor_key + context.principal.tenant.id.bytes
+    stamp, event_id = read_cursor(after, secret) if after is not None else (None, None)
+    async with context.backends.database.as_tenant(context.principal.tenant.id) as session:
+        rows = await session.fetch(
+            LIST_EVENTS, size + 1, stamp, event_id, list(question.types) if question.types is not None else None,
+            question.from_, question.to, question.session_id, question.user_id,
+            [False, True] if question.include_bots else [False],
+        )  # fmt: skip
+    edges = [EventEdgeRow(write_cursor(row["ts"], UUID(int=row["id"].int), secret), event_of(row)) for row in rows[:size]]
+    ends = (edges[0].cursor, edges[-1].cursor) if edges else (None, None)
+    return EventPage(edges, PageInfoRow(len(rows) > size, after is not None, *ends))
+
+
+def write_cursor(stamp: datetime, event_id: UUID, secret: bytes) -> str:
+    """A place in a tenant's events; signed, so that nobody else's place can be made up."""
+    place = f"{stamp.isoformat()}|{event_id}".encode()
+    return base64.urlsafe_b64encode(hmac.digest(secret, place, "sha256")[:MAC_BYTES] + place).decode().rstrip("=")
+
+
+def read_cursor(text: str, secret: bytes) -> tuple[datetime, UUID]:
+    """The place of a cursor.
+
+    Raises:
+        BadInput: not one of this tenant's.
+    """
+    try:
+        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True) if len(text) < 256 else b""
+    except (binascii.Error, ValueError):
+        data = b""
+    mac, place = data[:MAC_BYTES], data[MAC_BYTES:]
+    if not place or not hmac.compare_digest(mac, hmac.digest(secret, place, "sha256")[:MAC_BYTES]):
+        raise BadInput("after must be a cursor of this connection, unchanged.", code="invalid_cursor", field="after")
+    stamp, _, event_id = place.decode().partition("|")
+    return datetime.fromisoformat(stamp), UUID(event_id)
+
+

@@ -1,0 +1,59 @@
+"""Global ids: `Type:local` in base64. An id of another tenant is answered as a missing one."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from strawberry import Info
+
+from core.metrics import BUILT_IN
+from resolvers.context import Context
+from resolvers.events import EventRow
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MAX_ID_LENGTH = 256
+
+
+def global_id(kind: str, local: str) -> str:
+    return base64.urlsafe_b64encode(f"{kind}:{local}".encode()).decode().rstrip("=")
+
+
+def parse_global_id(text: str) -> tuple[str, str]:
+    """Type and local id; ('', '') of what is none."""
+    try:
+        padded = text + "=" * (-len(text) % 4)
+        kind, _, local = base64.b64decode(padded, altchars=b"-_", validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        return "", ""
+    return (kind, local) if len(text) <= MAX_ID_LENGTH else ("", "")
+
+
+def event_local_id(row: EventRow) -> str:
+    return f"{(row.timestamp - EPOCH) // timedelta(microseconds=1)}:{row.event_id}"
+
+
+async def resolve_node(info: Info[Context, None], id: str) -> Any:
+    """The object with a global id, or None."""
+    kind, local = parse_global_id(id)
+    principal = info.context.principal
+    if kind == "Tenant":
+        return principal.tenant if local == str(principal.tenant.id) else None
+    if kind == "Metric":
+        return BUILT_IN.get(local)
+    if kind == "Event":
+        stamp, _, event_id = local.partition(":")
+        try:
+            key = (EPOCH + timedelta(microseconds=int(stamp)), UUID(event_id))
+        except (ValueError, OverflowError):
+            return None
+        return await info.context.events.load(key)
+    return None
+
+
+async def resolve_nodes(info: Info[Context, None], ids: list[str]) -> list[Any]:
+    """The objects with these ids, None where there is none, in the order asked."""
+    return [await resolve_node(info, id) for id in ids]

@@ -1,0 +1,164 @@
+"""Where a metric's numbers come from, once and live."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from core.errors import BadInput, Unavailable
+from core.live import RESYNC, LiveReader
+from core.rollups import LiveNotice, decode_notice
+from core.tenancy import Scope
+from core.topics import live_channel
+from query.answer import Answer, Columns, changed_columns, take
+from query.planner import plan_question
+from query.question import MetricQuestion
+from resolvers.context import Context
+
+# Changes within this time are one frame: at most four reads a second for a stream, whatever the traffic.
+COALESCE_SECONDS = 0.25
+RETRY_SECONDS = 1.0
+MAX_CURSOR_LENGTH = 64
+
+
+class FrameKind(StrEnum):
+    """What a live frame is."""
+
+    SNAPSHOT = "SNAPSHOT"
+    DELTA = "DELTA"
+    REVISION = "REVISION"
+    GAP = "GAP"
+    HEARTBEAT = "HEARTBEAT"
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame of a stream; `seq` counts from 1 within an `epoch`."""
+
+    kind: FrameKind
+    seq: int
+    epoch: str
+    watermark: datetime | None
+    columns: Columns
+
+    @property
+    def cursor(self) -> str:
+        return f"{self.epoch}.{self.seq}"
+
+
+NOTHING = Columns([], [])
+
+
+async def answer_series(context: Context, question: MetricQuestion) -> Answer:
+    """A metric over time."""
+    context.principal.require(Scope.METRICS_READ)
+    return await context.backends.engine.answer(context.principal.tenant.id, question)
+
+
+class SeriesStream:
+    """One reader's stream: whole first, then what changed. It asks the engine that `series` asks, so the numbers
+    are the same; the live channel only says when, and of which event types."""
+
+    def __init__(self, context: Context, question: MetricQuestion) -> None:
+        self._context = context
+        self._question = question
+        self._types = plan_question(question, datetime.now(UTC)).definition.event_types
+        self._epoch = os.urandom(6).hex()
+        self._seq = 0
+        self._shown = NOTHING
+        self._watermark: datetime | None = None
+        self._told_at = float("-inf")
+
+    async def frames(self, resume_from: str | None) -> AsyncIterator[Frame]:
+        """Frames until the reader leaves."""
+        channel = live_channel(self._context.principal.tenant.id)
+        async with self._context.backends.live.subscribe(channel) as reader:
+            if resume_from is not None:
+                yield self._frame(FrameKind.GAP, NOTHING)
+            yield await self._snapshot()
+            while True:
+                is_changed, is_gap = await self._wait(reader)
+                if is_gap:
+                    yield self._frame(FrameKind.GAP, NOTHING)
+                    yield await self._snapshot()
+                elif is_changed:
+                    for frame in await self._changes():
+                        yield frame
+                else:
+                    yield self._frame(FrameKind.HEARTBEAT, NOTHING)
+
+    async def _wait(self, reader: LiveReader) -> tuple[bool, bool]:
+        """Waits for word of a change that concerns this question: (is changed, may have missed some)."""
+        try:
+            async with asyncio.timeout(self._context.backends.heartbeat_seconds):
+                while True:
+                    message = await reader.next()
+                    if message == RESYNC:
+                        return False, True
+                    if self._concerns(decode_notice(message)):
+                        break
+        except TimeoutError:
+            return False, False
+        # The first change is told at once; what follows within a moment becomes one frame.
+        await asyncio.sleep(max(0.0, self._told_at + COALESCE_SECONDS - time.monotonic()))
+        self._told_at = time.monotonic()
+        return True, RESYNC in reader.drain()
+
+    def _concerns(self, notice: LiveNotice) -> bool:
+        return self._types is None or any(span[0] in self._types for span in notice.spans)
+
+    async def _snapshot(self) -> Frame:
+        answer = await self._answer()
+        self._shown = answer.columns
+        return self._frame(FrameKind.SNAPSHOT, answer.columns)
+
+    async def _changes(self) -> list[Frame]:
+        answer = await self._answer()
+        changed = changed_columns(self._shown, answer.columns)
+        last = answer.columns.timestamps[-1]
+        late = [n for n, stamp in enumerate(changed.timestamps) if stamp in set(self._shown.timestamps[:-1])]
+        live = [n for n, stamp in enumerate(changed.timestamps) if n not in set(late)]
+        is_moved = bool(self._shown.timestamps) and self._shown.timestamps[-1] != last
+        self._shown = answer.columns
+        if is_moved:
+            # The bucket that was open when last shown is not late, only closed since.
+            late, live = [], list(range(len(changed.timestamps)))
+        frames = []
+        if late:
+            frames.append(self._frame(FrameKind.REVISION, take(changed, late)))
+        if live:
+            frames.append(self._frame(FrameKind.DELTA, take(changed, live)))
+        return frames
+
+    async def _answer(self) -> Answer:
+        """The answer now; an outage of the database is waited for."""
+        while True:
+            try:
+                answer = await answer_series(self._context, self._question)
+            except Unavailable:
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            self._watermark = answer.fresh_until
+            return answer
+
+    def _frame(self, kind: FrameKind, columns: Columns) -> Frame:
+        self._seq += 1
+        return Frame(kind, self._seq, self._epoch, self._watermark, columns)
+
+
+def check_cursor(resume_from: str | None) -> None:
+    """Refuses what was never a frame's cursor.
+
+    Raises:
+        BadInput: not of that form.
+    """
+    if resume_from is None:
+        return
+    epoch, _, seq = resume_from.partition(".")
+    if len(resume_from) > MAX_CURSOR_LENGTH or not seq.isdigit() or not epoch.isalnum():
+        raise BadInput("resumeFrom must be the `cursor` of a frame.", code="invalid_cursor", field="resumeFrom")

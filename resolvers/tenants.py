@@ -1,0 +1,88 @@
+"""Where a tenant's fields come from."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+from core.errors import BadInput, PermissionDenied
+from core.metrics import BUILT_IN, MetricDefinition
+from core.queries import named
+from core.tenancy import Scope, Tenant
+from resolvers.context import Context
+from resolvers.events import MAX_PAGE, PageInfoRow
+
+USAGE_OF_DAYS = named("events", "usage_of_days")
+_MONTH = re.compile(r"(20[0-9]{2})-(0[1-9]|1[0-2])")
+
+
+@dataclass(frozen=True, slots=True)
+class MonthUsage:
+    """Events of one month, by receipt in UTC."""
+
+    month: str
+    accepted: float
+    duplicates: float
+    limit: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class MetricEdgeRow:
+    """A metric and where it stands."""
+
+    cursor: str
+    node: MetricDefinition
+
+
+@dataclass(frozen=True, slots=True)
+class MetricPage:
+    """A page of metrics."""
+
+    edges: list[MetricEdgeRow]
+    page_info: PageInfoRow
+    total_count: int
+
+
+async def month_usage(context: Context, tenant: Tenant, month: str | None) -> MonthUsage:
+    """What was counted in a month ("2026-01"; None is this one).
+
+    Raises:
+        BadInput: not a month.
+    """
+    text = month if month is not None else datetime.now(UTC).strftime("%Y-%m")
+    found = _MONTH.fullmatch(text)
+    if not found:
+        raise BadInput('month must be of the form "2026-01".', code="bad_month", field="month")
+    starts_on = date(int(found[1]), int(found[2]), 1)
+    ends_before = (starts_on + timedelta(days=32)).replace(day=1)
+    async with context.backends.database.as_tenant(tenant.id) as session:
+        row = await session.fetchrow(USAGE_OF_DAYS, starts_on, ends_before)
+    accepted, duplicates = (row["accepted"], row["duplicates"]) if row else (0, 0)
+    limit = tenant.limits.events_per_month
+    return MonthUsage(text, float(accepted), float(duplicates), None if limit is None else float(limit))
+
+
+def list_metrics(first: int | None, after: str | None, search: str | None) -> MetricPage:
+    """A tenant's metrics by key; the cursor is the key.
+
+    Raises:
+        BadInput: `first` cannot be used.
+    """
+    size = MAX_PAGE if first is None else first
+    if not 1 <= size <= MAX_PAGE:
+        raise BadInput(f"first must be 1 to {MAX_PAGE}; ask for more with `after`.", code="page_size", field="first")
+    wanted = (search or "").lower()
+    found = [m for key, m in sorted(BUILT_IN.items()) if wanted in key or wanted in m.description.lower()]
+    rest = [m for m in found if after is None or m.key > after]
+    edges = [MetricEdgeRow(m.key, m) for m in rest[:size]]
+    ends = (edges[0].cursor, edges[-1].cursor) if edges else (None, None)
+    return MetricPage(edges, PageInfoRow(len(rest) > size, after is not None, *ends), len(found))
+
+
+def require_reader(context: Context) -> None:
+    """Whoever reads anything of a tenant may read metrics."""
+    if Scope.METRICS_READ not in context.principal.scopes and Scope.ADMIN not in context.principal.scopes:
+        raise PermissionDenied(
+            f"This needs the scope metrics:read; the key has {context.principal.described_scopes()}."
+        )

@@ -1,0 +1,52 @@
+"""The schema: roots put together, and its text."""
+
+from __future__ import annotations
+
+import sys
+
+import strawberry
+from strawberry.extensions import ParserCache, ValidationCache
+from strawberry.schema.config import StrawberryConfig
+
+from resolvers.nodes import resolve_node, resolve_nodes
+from schema.events import Event
+from schema.metrics import Breakdown, Metric, MetricSeries, resolve_breakdown, resolve_series
+from schema.mutation import IngestEventsResult, resolve_ingest_events
+from schema.node import Node
+from schema.prepare import CACHE_ENTRIES
+from schema.scalars import SCALARS
+from schema.subscription import Subscription
+from schema.tenants import Tenant, Viewer, resolve_tenant, resolve_viewer
+
+
+@strawberry.type(description="What may be read.")
+class Query:
+    viewer: Viewer = strawberry.field(resolver=resolve_viewer, description="Who asks.")
+    tenant: Tenant = strawberry.field(resolver=resolve_tenant, description="The caller's tenant.")
+    node: Node | None = strawberry.field(resolver=resolve_node, description="An object by its global id.")
+    nodes: list[Node | None] = strawberry.field(resolver=resolve_nodes, description="Objects by their global ids.")
+    series: MetricSeries = strawberry.field(resolver=resolve_series, description="A metric over time.")
+    breakdown: Breakdown = strawberry.field(
+        resolver=resolve_breakdown, description="A metric by dimension, ranked, over the whole range."
+    )
+
+
+@strawberry.type(description="What may be changed.")
+class Mutation:
+    ingest_events: IngestEventsResult = strawberry.field(
+        resolver=resolve_ingest_events, description="Takes events, as `POST /v1/events` does."
+    )
+
+
+schema = strawberry.Schema(
+    query=Query,
+    mutation=Mutation,
+    subscription=Subscription,
+    types=[Tenant, Metric, Event],
+    config=StrawberryConfig(scalar_map=SCALARS, disable_field_suggestions=True),
+    extensions=[lambda: ParserCache(maxsize=CACHE_ENTRIES), lambda: ValidationCache(maxsize=CACHE_ENTRIES)],
+)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(schema.as_str() + "\n")

@@ -1,0 +1,197 @@
+"""Metrics, questions about them, and answers."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, cast
+
+import strawberry
+from strawberry import Info
+
+from core.metrics import MetricDefinition, MetricKind
+from query.answer import Answer, Columns
+from query.answer import Series as SeriesColumns
+from query.planner import Source
+from query.question import DimensionFilter, FilterOp, Interval, MetricQuestion
+from resolvers.context import Context
+from resolvers.nodes import global_id
+from resolvers.series import answer_series
+from schema.node import Node, PageInfo
+from schema.scalars import ColumnsJSON
+
+MetricKindType = strawberry.enum(MetricKind, description="How a metric's value follows from what it counts.")
+IntervalType = strawberry.enum(Interval, description="Length of a bucket; AUTO fits a chart.")
+FilterOpType = strawberry.enum(FilterOp, name="FilterOp", description="How a dimension is compared.")
+SourceType = strawberry.enum(Source, description="Where an answer was read.")
+
+
+@strawberry.input(description='A span of time: {last: "24h"} (m, h, d, w), or {from, to} with `to` exclusive.')
+class TimeRange:
+    last: str | None = strawberry.field(default=None, description="A number and m, h, d or w, up to now.")
+    from_: datetime | None = strawberry.field(name="from", default=None, description="RFC 3339 with a zone.")
+    to: datetime | None = strawberry.field(default=None, description="RFC 3339 with a zone; exclusive.")
+
+
+@strawberry.input(description="A condition on one dimension; all of a question's conditions must hold.")
+class Filter:
+    dimension: str = strawberry.field(
+        description="type, page_path, referrer_host, country, device, browser, os, status or method."
+    )
+    op: FilterOpType = strawberry.field(default=FilterOp.EQ, description="GT, GTE, LT, LTE compare `status` only.")  # type: ignore[valid-type]
+    values: list[str] = strawberry.field(description="One value; 1 to 100 for IN and NOT_IN.")
+
+
+@strawberry.input(description="A question about one metric over time.")
+class MetricQuery:
+    metric: str = strawberry.field(description='A metric\'s key, such as "requests"; `Tenant.metrics` lists them.')
+    range: TimeRange = strawberry.field(description="Widened to whole buckets; the answer says to what.")
+    interval: IntervalType = strawberry.field(default=Interval.AUTO, description="Length of a bucket.")  # type: ignore[valid-type]
+    timezone: str = strawberry.field(default="UTC", description="IANA name; days begin at its midnight.")
+    filters: list[Filter] | None = strawberry.field(default=None, description="Conditions that must all hold.")
+    group_by: list[str] | None = strawberry.field(default=None, description="Dimensions; one line for each value.")
+    limit: int = strawberry.field(default=10, description="Groups kept, 1 to 100; the rest is `__other__`.")
+    include_bots: bool = strawberry.field(default=False, description="Count events marked as bots as well.")
+    percentiles: list[float] | None = strawberry.field(
+        default=None, description="For percentile metrics; 50, 95 and 99 when absent."
+    )
+
+    def to_domain(self) -> MetricQuestion:
+        """The question as the engine takes it."""
+        filters = tuple(DimensionFilter(f.dimension, f.op, tuple(f.values)) for f in self.filters or ())
+        return MetricQuestion(
+            metric=self.metric,
+            last=self.range.last,
+            from_=self.range.from_,
+            to=self.range.to,
+            interval=self.interval,
+            timezone=self.timezone,
+            filters=filters,
+            group_by=tuple(self.group_by or ()),
+            limit=self.limit,
+            include_bots=self.include_bots,
+            **({} if self.percentiles is None else {"percentiles": tuple(self.percentiles)}),
+        )
+
+
+@strawberry.type(description="One label of a series.")
+class Label:
+    name: str = strawberry.field(description="The dimension.")
+    value: str = strawberry.field(description="Its value; `__other__` for all beyond the limit.")
+
+
+@strawberry.type(description="One line of a chart.")
+class Series:
+    @strawberry.field(description="What the line stands for; empty where nothing is grouped.")
+    def labels(self) -> list[Label]:
+        found = cast(SeriesColumns, self).labels
+        return [Label(name=name, value=value) for name, value in found.items()]
+
+    values: list[float | None] = strawberry.field(description="One a timestamp; null is no value.")
+    total: float | None = strawberry.field(description="The metric over the whole range.")
+
+
+@strawberry.type(description="A metric over time.")
+class MetricSeries:
+    @strawberry.field(description="Each bucket's start.")
+    def timestamps(self) -> list[datetime]:
+        return [datetime.fromtimestamp(ms / 1000, UTC) for ms in _columns(self).timestamps]
+
+    @strawberry.field(description="The lines, typed; each point costs. `columns` is the fast way.")
+    def series(self) -> list[Series]:
+        return cast("list[Series]", _columns(self).series)
+
+    columns: ColumnsJSON = strawberry.field(description="The same as one JSON value.")
+    interval: IntervalType = strawberry.field(description="The interval, AUTO resolved.")  # type: ignore[valid-type]
+    from_: datetime = strawberry.field(name="from", description="The first bucket's start.")
+    to: datetime = strawberry.field(description="The last bucket's end.")
+    source: SourceType = strawberry.field(description="Where it was read.")  # type: ignore[valid-type]
+    fresh_until: datetime = strawberry.field(description="Everything accepted before is counted.")
+    is_complete: bool = strawberry.field(description="Whether no bucket can still grow but by late events.")
+    rows_read: int = strawberry.field(description="Stored rows that were read.")
+    took_ms: float = strawberry.field(description="Milliseconds it took.")
+    warnings: list[str] = strawberry.field(description="What to know before trusting it.")
+
+
+@strawberry.type(description="One row of a breakdown.")
+class BreakdownRow:
+    labels: list[Label] = strawberry.field(description="The group.")
+    value: float | None = strawberry.field(description="The metric over the range.")
+    share: float | None = strawberry.field(description="Part of the whole, 0 to 1, for counts and sums.")
+
+
+@strawberry.type(description="A metric by dimension, ranked; the last row may be `__other__`.")
+class Breakdown:
+    rows: list[BreakdownRow] = strawberry.field(description="Highest first.")
+    total: float | None = strawberry.field(description="The metric over everything, where it adds up; else null.")
+    from_: datetime = strawberry.field(name="from", description="Start of the range.")
+    to: datetime = strawberry.field(description="End of the range, exclusive.")
+    source: SourceType = strawberry.field(description="Where it was read.")  # type: ignore[valid-type]
+    fresh_until: datetime = strawberry.field(description="Everything accepted before is counted.")
+    took_ms: float = strawberry.field(description="Milliseconds it took.")
+
+
+@strawberry.type(description="A metric's definition: one, for chart, stream and alert.")
+class Metric(Node):
+    @strawberry.field(description="Global id.")
+    def id(self) -> strawberry.ID:
+        return strawberry.ID(global_id("Metric", cast(MetricDefinition, self).key))
+
+    key: str = strawberry.field(description="What `MetricQuery.metric` takes.")
+    version: int = strawberry.field(description="Raised when what it counts changes.")
+    kind: MetricKindType = strawberry.field(description="How its value is made.")  # type: ignore[valid-type]
+    unit: str = strawberry.field(description="Of its values.")
+    description: str = strawberry.field(description="What it counts, in words.")
+
+    @classmethod
+    def is_type_of(cls, obj: object, info: object) -> bool:
+        return isinstance(obj, MetricDefinition)
+
+
+@strawberry.type(description="A metric and where it stands in the list.")
+class MetricEdge:
+    cursor: str = strawberry.field(description="For `after`.")
+    node: Metric = strawberry.field(description="The metric.")
+
+
+@strawberry.type(description="A page of metrics.")
+class MetricConnection:
+    edges: list[MetricEdge] = strawberry.field(description="In order of key.")
+    page_info: PageInfo = strawberry.field(description="Where the page stands.")
+    total_count: int = strawberry.field(description="How many there are in all.")
+
+
+MetricQueryArgument = Annotated[MetricQuery, strawberry.argument(description="What is asked.")]
+
+
+async def resolve_series(info: Info[Context, None], query: MetricQueryArgument) -> Any:
+    """A metric over time."""
+    return await answer_series(info.context, query.to_domain())
+
+
+async def resolve_breakdown(info: Info[Context, None], query: MetricQueryArgument) -> Any:
+    """A metric by dimension."""
+    question = query.to_domain()
+    return breakdown_of(await answer_series(info.context, question), question)
+
+
+def breakdown_of(answer: Answer, question: MetricQuestion) -> Breakdown:
+    """Totals of an answer's lines as rows."""
+    adds_up = question.definition().kind in (MetricKind.COUNT, MetricKind.SUM)
+    totals = [series.total for series in answer.columns.series]
+    whole = sum(total or 0 for total in totals) if adds_up else None
+    rows = [
+        BreakdownRow(
+            labels=[Label(name=n, value=v) for n, v in series.labels.items()],
+            value=series.total,
+            share=(series.total or 0) / whole if whole else None,
+        )
+        for series in answer.columns.series
+    ]
+    return Breakdown(
+        rows=rows, total=whole, from_=answer.from_, to=answer.to, source=answer.source,
+        fresh_until=answer.fresh_until, took_ms=answer.took_ms,
+    )  # fmt: skip
+
+
+def _columns(answer: object) -> Columns:
+    return cast(Answer, answer).columns

@@ -1,0 +1,102 @@
+"""A document's way from text to something that may be executed: parsed with a bound, measured, validated; cached."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from graphql import (
+    DocumentNode,
+    GraphQLError,
+    GraphQLSchema,
+    GraphQLSyntaxError,
+    OperationDefinitionNode,
+    OperationType,
+    parse,
+    validate,
+)
+
+from core.errors import InvalidRequest
+from schema.limits import MAX_TOKENS, LimitCode, LimitExceeded, check_document, check_variables
+
+CACHE_ENTRIES = 500
+MAX_CACHED_LENGTH = 16 * 1024
+MAX_VALIDATION_ERRORS = 5
+
+
+class DocumentInvalid(InvalidRequest):
+    """The document cannot be parsed, or does not fit the schema."""
+
+    def __init__(self, errors: list[GraphQLError], code: str) -> None:
+        super().__init__(errors[0].message, code=code)
+        self.errors = errors
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A document that may be executed."""
+
+    text: str
+    operation_name: str | None
+    kind: OperationType
+    cost: int
+
+
+class DocumentCache:
+    """Parsed documents and what validation said of them, by text; the least used go first."""
+
+    def __init__(self, schema: GraphQLSchema) -> None:
+        self._schema = schema
+        self._known: OrderedDict[str, tuple[DocumentNode, list[GraphQLError] | None]] = OrderedDict()
+
+    def prepare(self, text: str, operation_name: str | None, variables: Mapping[str, object]) -> Prepared:
+        """Checks a document, its limits before anything that takes longer.
+
+        Raises:
+            LimitExceeded, DocumentInvalid, InvalidRequest: with code and message.
+        """
+        document, errors = self._known.get(text) or (_parsed(text), None)
+        operation = _chosen(document, operation_name)
+        check_variables(variables)
+        cost = check_document(document, operation, variables)
+        if errors is None:
+            errors = validate(self._schema, document, max_errors=MAX_VALIDATION_ERRORS)
+        self._keep(text, document, errors)
+        if errors:
+            raise DocumentInvalid(errors, "GRAPHQL_VALIDATION_FAILED")
+        return Prepared(text, operation_name, operation.operation, cost)
+
+    def _keep(self, text: str, document: DocumentNode, errors: list[GraphQLError]) -> None:
+        if len(text) <= MAX_CACHED_LENGTH:
+            self._known[text] = (document, errors)
+            self._known.move_to_end(text)
+            while len(self._known) > CACHE_ENTRIES:
+                self._known.popitem(last=False)
+
+
+def _parsed(text: str) -> DocumentNode:
+    try:
+        return parse(text, max_tokens=MAX_TOKENS)
+    except GraphQLSyntaxError as error:
+        if f"contains more than {MAX_TOKENS} tokens" in error.message:
+            raise LimitExceeded(
+                f"The document has more than {MAX_TOKENS} tokens; ask in several requests.", code=LimitCode.TOKENS
+            ) from None
+        raise DocumentInvalid([error], "GRAPHQL_PARSE_FAILED") from None
+    except RecursionError:
+        raise LimitExceeded("The document is nested too deeply; at most 8 levels of fields.", code=LimitCode.DEPTH) from None
+
+
+def _chosen(document: DocumentNode, name: str | None) -> OperationDefinitionNode:
+    operations = [d for d in document.definitions if isinstance(d, OperationDefinitionNode)]
+    if name is None and len(operations) == 1:
+        return operations[0]
+    found = [d for d in operations if d.name and d.name.value == name]
+    if name is None or not found:
+        raise DocumentInvalid(
+            [GraphQLError("operationName must name one of the document's operations." if operations else
+                          "The document has no operation.")],
+            "GRAPHQL_VALIDATION_FAILED",
+        )
+    return found[0]

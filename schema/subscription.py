@@ -1,0 +1,53 @@
+"""Live: a metric as it changes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from datetime import datetime
+from typing import cast
+
+import strawberry
+from strawberry import Info
+
+from core.tenancy import Scope
+from resolvers.context import Context
+from resolvers.series import FrameKind, SeriesStream, check_cursor
+from schema.metrics import MetricQuery
+from schema.scalars import ColumnsJSON
+
+FrameKindType = strawberry.enum(
+    FrameKind,
+    description="SNAPSHOT: the whole answer. DELTA: changed buckets, whole values. REVISION: the same for buckets "
+    "that were closed before (late events). GAP: something may have been missed, a SNAPSHOT follows. HEARTBEAT: "
+    "nothing changed.",
+)
+
+
+@strawberry.type(description="One frame of a live series.")
+class SeriesFrame:
+    kind: FrameKindType = strawberry.field(description="What it is.")  # type: ignore[valid-type]
+    seq: int = strawberry.field(description="Counts from 1 within the epoch, without holes.")
+    epoch: str = strawberry.field(description="Names this stream.")
+    cursor: str = strawberry.field(description="For `resumeFrom`.")
+    watermark: datetime | None = strawberry.field(description="Everything accepted before is in what was sent so far.")
+    columns: ColumnsJSON = strawberry.field(description="The buckets this frame speaks of, with whole values.")
+
+
+async def series(
+    info: Info[Context, None], query: MetricQuery, resume_from: str | None = None
+) -> AsyncGenerator[SeriesFrame, None]:
+    """A metric as it changes."""
+    info.context.principal.require(Scope.METRICS_READ)
+    check_cursor(resume_from)
+    stream = SeriesStream(info.context, query.to_domain())
+    async for frame in stream.frames(resume_from):
+        yield cast(SeriesFrame, frame)
+
+
+@strawberry.type(description="What may be listened to.")
+class Subscription:
+    series = strawberry.subscription(
+        resolver=series,
+        description="A snapshot of a metric, then what changed, within a second of its acceptance. With `resumeFrom` "
+        "the stream begins with a GAP, and the snapshot makes it whole.",
+    )

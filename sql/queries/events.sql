@@ -1,0 +1,28 @@
+-- Raw events for reading. In: a filter and a place to go on from. Out: rows, newest first.
+
+-- list_events(first, before_ts, before_id, types, starts_at, ends_at, session_id, user_id, bots)
+-- A page of the tenant's events, newest first, from a (timestamp, id) on.
+SELECT ts, id, received_at, type, session_id, user_id, anonymous_id, page_path, referrer_host, country, device,
+    browser, os, method, status, duration_ms, bytes, is_bot, details
+FROM events
+WHERE tenant_id = (SELECT current_setting('app.current_tenant')::uuid)
+    AND ($2::timestamptz IS NULL OR (ts, id) < ($2, $3::uuid))
+    AND ($4::text[] IS NULL OR type = ANY($4))
+    AND ($5::timestamptz IS NULL OR ts >= $5) AND ($6::timestamptz IS NULL OR ts < $6)
+    AND ($7::text IS NULL OR session_id = $7) AND ($8::text IS NULL OR user_id = $8)
+    AND is_bot = ANY($9::boolean[])
+ORDER BY ts DESC, id DESC LIMIT $1;
+
+-- find_events(timestamps, ids)
+-- Events by their place.
+SELECT ts, id, received_at, type, session_id, user_id, anonymous_id, page_path, referrer_host, country, device,
+    browser, os, method, status, duration_ms, bytes, is_bot, details
+FROM events
+WHERE tenant_id = (SELECT current_setting('app.current_tenant')::uuid)
+    AND (ts, id) IN (SELECT * FROM unnest($1::timestamptz[], $2::uuid[]));
+
+-- usage_of_days(starts_on, ends_before)
+-- Events counted for the tenant, by days of receipt.
+SELECT coalesce(sum(accepted), 0)::bigint AS accepted, coalesce(sum(duplicates), 0)::bigint AS duplicates
+FROM daily_usage
+WHERE tenant_id = (SELECT current_setting('app.current_tenant')::uuid) AND day >= $1 AND day < $2;

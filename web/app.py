@@ -1,0 +1,91 @@
+"""The ASGI application: doors put together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from http import HTTPStatus
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import ASGIApp
+
+from core.errors import CloudMetricsError, InvalidRequest, NotFound
+from core.settings import Settings
+from schema.build import schema
+from web.errors import RequestLayer, error_body, request_id_of, retry_headers, status_of
+from web.graphql_door import GraphQLDoor
+from web.graphql_http import GraphQLHttp
+from web.graphql_ws import GraphQLSockets
+from web.health import Health
+from web.ingest.rest import IngestDoor
+from web.services import Services, open_services
+
+DOORS = {"graphql": "/graphql", "events": "/v1/events", "schema": "/schema.graphql", "health": "/health/ready"}
+
+
+def routes_of(services: Services) -> list[BaseRoute]:
+    """Every path there is."""
+    ingest = IngestDoor(services)
+    door = GraphQLDoor(services, ingest.ingest)
+    graphql, sockets, health = GraphQLHttp(door), GraphQLSockets(door), Health(services)
+    sdl = schema.as_str() + "\n"
+
+    async def show_schema(request: Request) -> Response:
+        return PlainTextResponse(sdl)
+
+    async def show_doors(request: Request) -> Response:
+        return JSONResponse({"name": "CloudMetrics", **DOORS})
+
+    return [
+        Route("/graphql", graphql.post, methods=["POST"]),
+        Route("/graphql", graphql.options, methods=["OPTIONS"]),
+        Route("/graphql", graphql.refuse, methods=["GET", "PUT", "DELETE", "PATCH"]),
+        WebSocketRoute("/graphql", sockets.connect),
+        Route("/v1/events", ingest.post, methods=["POST"]),
+        Route("/v1/events", ingest.options, methods=["OPTIONS"]),
+        Route("/health/live", health.live),
+        Route("/health/ready", health.ready),
+        Route("/schema.graphql", show_schema),
+        Route("/", show_doors),
+    ]
+
+
+def create_app(settings: Settings) -> ASGIApp:
+    """The application; it opens its clients when it starts and closes them when it stops."""
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            services = await stack.enter_async_context(open_services(settings))
+            app.router.routes.extend(routes_of(services))
+            yield
+
+    app = Starlette(
+        lifespan=lifespan,
+        exception_handlers={CloudMetricsError: _render, HTTPException: _render_http, Exception: _render},
+    )
+    return RequestLayer(app)
+
+
+async def _render(request: Request, error: Exception) -> Response:
+    known = error if isinstance(error, CloudMetricsError) else CloudMetricsError()
+    body = error_body(known, request_id_of(request.scope))
+    return JSONResponse(body, status_of(known), retry_headers(known))
+
+
+async def _render_http(request: Request, error: Exception) -> Response:
+    """Starlette's own refusals: no such path, no such method."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    phrase = HTTPStatus(status).phrase
+    if status == 404:
+        known: CloudMetricsError = NotFound(f"There is nothing at {request.url.path[:200]}; / lists the doors.")
+    else:
+        known = InvalidRequest(f"{phrase}.", code=phrase.lower().replace(" ", "_"), status=status)
+    headers = dict(getattr(error, "headers", None) or {})
+    return JSONResponse(error_body(known, request_id_of(request.scope)), status, headers)
+
+

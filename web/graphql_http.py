@@ -1,0 +1,101 @@
+"""`POST /graphql`: one operation a request, JSON only."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+from graphql import OperationType
+from starlette.requests import Request
+from starlette.responses import Response
+
+from core.errors import CloudMetricsError, InvalidRequest
+from web.errors import request_id_of, retry_headers, status_of
+from web.graphql_door import GraphQLDoor, refuse_when_empty
+from web.graphql_errors import field_errors, request_errors
+from web.graphql_request import (
+    JSON,
+    MAX_BODY_BYTES,
+    check_content_type,
+    decode_json,
+    negotiated,
+    request_of,
+)
+from web.ingest.body import read_body
+from web.ingest.rest import cors_headers
+
+EXECUTE_SECONDS = 10.0
+
+_encoder = msgspec.json.Encoder()
+
+
+class GraphQLHttp:
+    """The endpoint."""
+
+    def __init__(self, door: GraphQLDoor) -> None:
+        self._door = door
+
+    async def post(self, request: Request) -> Response:
+        """Executes one query or mutation."""
+        request_id = request_id_of(request.scope)
+        request.state.headers = cors_headers(request)
+        media = JSON
+        try:
+            media = negotiated(request.headers.get("accept", ""))
+            return self._answer(await self._execute(request, request_id), 200, media)
+        except CloudMetricsError as error:
+            status = status_of(error)
+            if status == 500:
+                raise
+            if media == JSON and status == 400 and error.code not in ("BAD_REQUEST", "BATCHING_DISABLED"):
+                # Clients of the older media type read errors only from a 200.
+                status = 200
+            answer = self._answer({"errors": request_errors(error, request_id)}, status, media)
+            answer.headers.update(retry_headers(error))
+            return answer
+
+    async def refuse(self, request: Request) -> Response:
+        """Queries come by POST: a GET could be made by any page, and lands in logs."""
+        body = request_errors(
+            InvalidRequest("Send operations by POST with a JSON body.", code="METHOD_NOT_ALLOWED"),
+            request_id_of(request.scope),
+        )
+        return Response(_encoder.encode({"errors": body}), 405, {"Allow": "POST"}, JSON)
+
+    async def options(self, request: Request) -> Response:
+        """The browser's preflight."""
+        request.state.headers = cors_headers(request)
+        return Response(status_code=204)
+
+    async def _execute(self, request: Request, request_id: str) -> dict[str, Any]:
+        known = await self._door.identify(request.headers.get("authorization", ""))
+        allowance = await self._door.take(known)
+        request.state.headers |= allowance.headers()
+        refuse_when_empty(allowance)
+        check_content_type(request.headers.get("content-type", ""))
+        asked = request_of(decode_json(await read_body(request, MAX_BODY_BYTES)))
+        prepared = self._door.documents.prepare(asked.query, asked.operation_name, asked.variables)
+        if prepared.kind is OperationType.SUBSCRIPTION:
+            raise InvalidRequest("Subscriptions come by WebSocket: graphql-transport-ws on /graphql.", code="BAD_REQUEST")
+        try:
+            async with asyncio.timeout(EXECUTE_SECONDS):
+                result = await self._door.schema.execute(
+                    asked.query,
+                    variable_values=asked.variables,
+                    operation_name=asked.operation_name,
+                    context_value=self._door.context(known, allowance, request_id),
+                )
+        except TimeoutError:
+            raise InvalidRequest(
+                f"The operation took more than {EXECUTE_SECONDS:.0f} s; ask for less.", code="TIMEOUT"
+            ) from None
+        extensions = {"cost": {"requested": prepared.cost, "maximum": 5000}}
+        answer: dict[str, Any] = {"data": result.data, "extensions": extensions}
+        if result.errors:
+            answer["errors"] = field_errors(result.errors, request_id)
+        return answer
+
+    @staticmethod
+    def _answer(body: dict[str, Any], status: int, media: str) -> Response:
+        return Response(_encoder.encode(body), status, {"Content-Type": f"{media}; charset=utf-8"})

@@ -1,0 +1,84 @@
+"""Who sends events: a publishable key, an unsigned secret key, or a signed request. Nothing else in the request
+decides the tenant."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+from core.errors import InvalidRequest, PermissionDenied, Unauthenticated
+from core.keys import SECRET_PREFIX, check_signature, parse_signature
+from core.tenancy import KeyKind
+from web.auth.keys import KeyRing, KnownKey
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """A known key, and the seed of ids that a signed request gives its events."""
+
+    known: KnownKey
+    seed: bytes = b""
+
+    @property
+    def is_browser(self) -> bool:
+        return self.known.key.kind is KeyKind.PUBLISHABLE
+
+
+async def identify(request: Request, body: bytes, keys: KeyRing) -> Sender:
+    """The sender of an ingest request.
+
+    Raises:
+        Unauthenticated, PermissionDenied, InvalidRequest: each names what to send instead.
+        DatabaseUnavailable: a key that was never seen cannot be looked up now.
+    """
+    if request.headers.get("x-cm-signature") is not None or request.headers.get("x-cm-key") is not None:
+        return await _signed(request, body, keys)
+    text = _bearer(request)
+    known = await keys.by_bearer(text)
+    if known.key.kind is KeyKind.SECRET and not known.key.is_unsigned:
+        raise Unauthenticated(
+            "This secret key signs its requests: send X-CM-Key and X-CM-Signature, or make a key with --unsigned.",
+            code="signature_required",
+        )
+    if known.key.kind is KeyKind.PUBLISHABLE:
+        _check_origin(request, known)
+    return Sender(known)
+
+
+def _bearer(request: Request) -> str:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    in_query = request.query_params.get("key", "")
+    if in_query.startswith(SECRET_PREFIX):
+        raise InvalidRequest(
+            "A secret key must not stand in an address, where logs keep it; revoke it and send the next one in a header.",
+            code="credentials_in_url",
+            field="key",
+        )
+    if scheme.lower() == "bearer":
+        return token.strip()
+    if in_query:
+        return in_query
+    raise Unauthenticated("Send Authorization: Bearer cm_pk_…, or X-CM-Key and X-CM-Signature with a secret key.")
+
+
+async def _signed(request: Request, body: bytes, keys: KeyRing) -> Sender:
+    if len(request.headers.getlist("x-cm-signature")) != 1 or len(request.headers.getlist("x-cm-key")) != 1:
+        raise Unauthenticated("Send exactly one X-CM-Key and one X-CM-Signature.", code="malformed_signature")
+    signature = parse_signature(request.headers["x-cm-signature"])
+    known = await keys.by_id(request.headers["x-cm-key"])
+    check_signature(
+        signature, known.secrets, now=time.time(), method=request.method, path=request.url.path, body=body
+    )
+    return Sender(known, seed=signature.digests[0].encode())
+
+
+def _check_origin(request: Request, known: KnownKey) -> None:
+    origin = request.headers.get("origin")
+    if origin is None or "*" in known.key.origins or origin in known.key.origins:
+        return
+    raise PermissionDenied(
+        f"The origin {origin[:200]} is not in this key's list; add it with `key create --origin`.",
+        code="origin_not_allowed",
+    )

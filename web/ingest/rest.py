@@ -1,0 +1,136 @@
+"""`POST /v1/events`: the REST shim over the one way in."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from collections.abc import Mapping
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from core.errors import InvalidRequest, TooMany
+from core.events import MAX_BODY_BYTES, MAX_DECODED_BYTES
+from core.ingest import Delivery, Ingest
+from core.ratelimit import Allowance
+from core.settings import Settings
+from core.tenancy import UNLIMITED_REQUESTS_PER_MINUTE, Scope
+from web.errors import request_id_of
+from web.ingest.body import decompress, read_body
+from web.ingest.credentials import Sender, identify
+from web.services import Services
+
+CORS_HEADERS = {
+    "Access-Control-Allow-Methods": "POST, OPTIONS",
+    "Access-Control-Allow-Headers": "authorization, content-type, content-encoding, x-request-id",
+    "Access-Control-Expose-Headers": "RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, Retry-After, X-Request-Id",
+    "Access-Control-Max-Age": "7200",
+    "Vary": "Origin",
+}
+
+_encoder = msgspec.json.Encoder()
+
+
+class IngestDoor:
+    """The endpoint; one an application."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._ingest = Ingest(
+            services.database, services.log, services.seen, services.settings.tenant_topics
+        )
+
+    @property
+    def ingest(self) -> Ingest:
+        return self._ingest
+
+    async def post(self, request: Request) -> Response:
+        """202 with a result for every event."""
+        received_ms = int(time.time() * 1000)
+        request.state.headers = cors_headers(request)
+        body = await read_body(request, MAX_BODY_BYTES)
+        sender = await identify(request, body, self._services.keys)
+        allowance = await take(self._services, sender)
+        request.state.headers |= allowance.headers()
+        sender.known.principal().require(Scope.EVENTS_WRITE)
+        if not allowance.is_allowed:
+            raise TooMany(
+                f"More than {allowance.limit} requests a minute with this key; wait {allowance.retry_after:.1f} s. "
+                "Send up to 100 events a request.",
+                retry_after=allowance.retry_after,
+            )
+        check_content_type(request)
+        clear = decompress(body, request.headers.get("content-encoding", ""), MAX_DECODED_BYTES)
+        receipt = await self._ingest.accept(self._delivery(request, sender, clear, received_ms))
+        return Response(_encoder.encode(receipt), 202, media_type="application/json")
+
+    async def options(self, request: Request) -> Response:
+        """The browser's preflight; the key's own origin list is checked with the events."""
+        request.state.headers = cors_headers(request)
+        return Response(status_code=204)
+
+    def _delivery(self, request: Request, sender: Sender, body: bytes, received_ms: int) -> Delivery:
+        settings = self._services.settings
+        is_browser = sender.is_browser
+        return Delivery(
+            key=sender.known.key,
+            month_usage=sender.known.month_usage,
+            body=body,
+            request_id=request_id_of(request.scope),
+            received_ms=received_ms,
+            is_dry_run=request.query_params.get("dry_run", "").lower() in ("true", "1"),
+            # A server's own address and agent say nothing of the visitor it speaks for.
+            client_ip=client_address(request, settings) if is_browser else "",
+            client_user_agent=request.headers.get("user-agent", "") if is_browser else "",
+            country=_country(request.headers, settings) if is_browser else "",
+            seed=sender.seed,
+        )
+
+
+async def take(services: Services, sender: Sender) -> Allowance:
+    """One token of the sender's bucket, at the tier's rate."""
+    tier_rate = sender.known.key.tenant.limits.requests_per_minute or UNLIMITED_REQUESTS_PER_MINUTE
+    return await services.limiter.take(sender.known.key.id, services.settings.requests_per_minute or tier_rate)
+
+
+def check_content_type(request: Request) -> None:
+    """Refuses anything but JSON in UTF-8."""
+    media, _, parameters = request.headers.get("content-type", "").lower().partition(";")
+    charset = parameters.strip().removeprefix("charset=").strip('"') or "utf-8"
+    if media.strip() != "application/json" or charset not in ("utf-8", "utf8"):
+        raise InvalidRequest(
+            "Content-Type must be application/json (UTF-8).",
+            code="unsupported_media_type",
+            field="content-type",
+            status=415,
+        )
+
+
+def cors_headers(request: Request) -> dict[str, str]:
+    """What lets a page read the answer; whether its events are taken is the key's affair."""
+    origin = request.headers.get("origin")
+    return {"Access-Control-Allow-Origin": origin, **CORS_HEADERS} if origin else {}
+
+
+def client_address(request: Request, settings: Settings) -> str:
+    """The peer's address, or what a trusted proxy says it is: the last untrusted hop."""
+    peer = request.client.host if request.client else ""
+    trusted = [part.strip() for part in settings.trusted_proxies.split(",") if part.strip()]
+    hops = [hop.strip() for hop in request.headers.get("x-forwarded-for", "").split(",") if hop.strip()]
+    while hops and _is_in(peer, trusted):
+        peer = hops.pop()
+    return peer
+
+
+def _is_in(address: str, networks: list[str]) -> bool:
+    try:
+        parsed = ipaddress.ip_address(address)
+        return any(parsed in ipaddress.ip_network(network, strict=False) for network in networks)
+    except ValueError:
+        return False
+
+
+def _country(headers: Mapping[str, str], settings: Settings) -> str:
+    text = headers.get(settings.country_header, "") if settings.country_header else ""
+    return text.upper() if len(text) == 2 and text.isalpha() else ""
