@@ -38,7 +38,14 @@ class Mutation:
     )
 
 
-schema = strawberry.Schema(
+class QuietSchema(strawberry.Schema):
+    """The doors log what is worth a line, masked; the stock logger writes every refusal with its source text."""
+
+    def process_errors(self, errors: object, execution_context: object = None) -> None:
+        return None
+
+
+schema = QuietSchema(
     query=Query,
     mutation=Mutation,
     subscription=Subscription,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,13 +24,19 @@ from schema.limits import MAX_TOKENS, LimitCode, LimitExceeded, check_document, 
 CACHE_ENTRIES = 500
 MAX_CACHED_LENGTH = 16 * 1024
 MAX_VALIDATION_ERRORS = 5
+# graphql-core tells near names of fields, arguments and types; the published schema is where to look them up.
+_SUGGESTION = re.compile(r" Did you mean .*\?$", re.DOTALL)
+
+
+def without_suggestion(message: str) -> str:
+    return _SUGGESTION.sub("", message)
 
 
 class DocumentInvalid(InvalidRequest):
     """The document cannot be parsed, or does not fit the schema."""
 
     def __init__(self, errors: list[GraphQLError], code: str) -> None:
-        super().__init__(errors[0].message, code=code)
+        super().__init__(without_suggestion(errors[0].message), code=code)
         self.errors = errors
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from graphql import GraphQLError
 
 from core.errors import CloudMetricsError, Retryable
-from schema.prepare import DocumentInvalid
+from schema.prepare import DocumentInvalid, without_suggestion
 from web.errors import status_of
 
 log = logging.getLogger("web.graphql")
@@ -54,7 +54,7 @@ def _field_error(error: GraphQLError, request_id: str) -> dict[str, Any]:
 
 
 def _shape(error: GraphQLError) -> dict[str, Any]:
-    shape: dict[str, Any] = {"message": error.message[:500]}
+    shape: dict[str, Any] = {"message": without_suggestion(error.message)[:500]}
     if error.locations:
         shape["locations"] = [{"line": place.line, "column": place.column} for place in error.locations]
     if error.path:

@@ -1,0 +1,61 @@
+"""`python -m cloudmetrics …`: the operator's commands, each a module of `cloudmetrics.commands`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from typing import Protocol
+
+from core.errors import CloudMetricsError
+
+
+class Command(Protocol):
+    """What a command's module has."""
+
+    SUMMARY: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def run(self, args: argparse.Namespace) -> int: ...
+
+
+# Only the module of the command that runs is imported: `--help` and `status` should not wait for the web.
+COMMANDS = {
+    "up": "start everything and wait until it answers",
+    "down": "stop what `up --detach` started",
+    "status": "what runs, where, how much data, how far behind",
+    "doctor": "send a probe event through every hop and time each",
+    "import": "import an access log, or events as lines of JSON",
+    "demo": "send generated traffic",
+    "tenant": "create and list tenants",
+    "key": "create, list, revoke and rotate API keys",
+}
+
+
+def load(name: str) -> Command:
+    module = "import_" if name == "import" else name
+    return importlib.import_module(f"cloudmetrics.commands.{module}")  # type: ignore[return-value]
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(prog="python -m cloudmetrics", description="CloudMetrics, the operator's door.")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    chosen = arguments[0] if arguments and arguments[0] in COMMANDS else None
+    for name, summary in COMMANDS.items():
+        sub = subparsers.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+        if name == chosen:
+            load(name).add_arguments(sub)
+    args = parser.parse_args(arguments)
+    try:
+        return load(args.command).run(args)
+    except CloudMetricsError as error:
+        print(f"cloudmetrics {args.command}: {error.message}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+"""Child processes: started, watched, started again with back-off, stopped in order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cloudmetrics.embedded.confinement import dies_with_parent
+
+BACKOFF_SECONDS = (0.2, 10.0)
+STEADY_SECONDS = 30.0
+WATCH_SECONDS = 0.1
+MAX_LOG_BYTES = 20 * 1024 * 1024
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+Start = Callable[[], "subprocess.Popen[bytes]"]
+Say = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Child:
+    """One process that should be running. `is_once`: it may end well, and is then left alone."""
+
+    name: str
+    start: Start
+    stop_signal: signal.Signals = signal.SIGTERM
+    stop_seconds: float = 8.0
+    is_once: bool = False
+    process: subprocess.Popen[bytes] | None = None
+    restarts: int = 0
+    _delay: float = BACKOFF_SECONDS[0]
+    _started_at: float = 0.0
+    _stopping: bool = field(default=False)
+
+    @property
+    def pid(self) -> int | None:
+        return self.process.pid if self.process is not None and self.process.poll() is None else None
+
+    def launch(self) -> None:
+        self.process = self.start()
+        self._started_at = time.monotonic()
+
+    async def watch(self, say: Say) -> None:
+        """Starts it again whenever it dies, later each time, and says so."""
+        while not self._stopping:
+            await asyncio.sleep(WATCH_SECONDS)
+            if self.process is None or self.process.poll() is None or self._stopping:
+                continue
+            if self.is_once and self.process.returncode == 0:
+                return
+            if time.monotonic() - self._started_at > STEADY_SECONDS:
+                self._delay = BACKOFF_SECONDS[0]
+            say(f"{self.name} ended with {self.process.returncode}; starting it again in {self._delay:.1f} s")
+            await asyncio.sleep(self._delay)
+            self._delay = min(self._delay * 2, BACKOFF_SECONDS[1])
+            if not self._stopping:
+                self.restarts += 1
+                self.launch()
+
+    async def stop(self, seconds: float) -> None:
+        """Asks it to end, and makes it when time is up."""
+        self._stopping = True
+        process = self.process
+        if process is None or process.poll() is not None:
+            return
+        process.send_signal(self.stop_signal)
+        end = time.monotonic() + min(seconds, self.stop_seconds)
+        while process.poll() is None and time.monotonic() < end:
+            await asyncio.sleep(0.02)
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def python_child(module: str, *arguments: str, environ: dict[str, str], log: Path) -> Start:
+    """Starts `python -m module` from the checkout, its output in a log file."""
+
+    def start() -> subprocess.Popen[bytes]:
+        if log.exists() and log.stat().st_size > MAX_LOG_BYTES:
+            log.replace(log.with_suffix(".old"))
+        with open(log, "ab") as output:
+            return subprocess.Popen(
+                [sys.executable, "-m", module, *arguments],
+                cwd=CHECKOUT,
+                env={**os.environ, **environ},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                preexec_fn=dies_with_parent(signal.SIGTERM),
+            )
+
+    return start

@@ -1,0 +1,81 @@
+"""`status`: what runs, where, how much data, how far behind."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from cloudmetrics.data_folder import DEFAULT, running_instance
+
+SUMMARY = "what runs, where, how much data, how far behind"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", default=DEFAULT, metavar="DIR", help="data folder (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="one line of JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    folder, note = running_instance(args.data)
+    try:
+        health = httpx2.get(f"{note['url']}/health/ready", timeout=5.0).json()
+    except httpx2.HTTPError as error:
+        health = {"status": f"web does not answer: {type(error).__name__}", "lag": {}}
+    processes = {"supervisor": {"pid": note["pid"], "restarts": 0}, **note["children"]}
+    for process in processes.values():
+        process["memory_mb"] = round(memory_of(process["pid"]) / 1e6, 1)
+    found = {
+        "url": note["url"],
+        "health": health,
+        "processes": processes,
+        "memory_mb": round(sum(p["memory_mb"] for p in processes.values()), 1),
+        "disk_mb": round(size_of(folder.path) / 1e6, 1),
+        "data": str(folder.path),
+    }
+    print(json.dumps(found) if args.json else _text(found))
+    return 0 if health["status"] == "ready" else 1
+
+
+def _text(found: dict[str, Any]) -> str:
+    lines = [f"{found['health']['status']}  {found['url']}  data {found['data']} ({found['disk_mb']} MB)"]
+    for name, process in found["processes"].items():
+        lines.append(
+            f"  {name:12} pid {process['pid']:<8} {process['memory_mb']:>7} MB  started again {process['restarts']} times"
+        )
+    lag = ", ".join(f"{group} {records}" for group, records in found["health"]["lag"].items())
+    return "\n".join([*lines, f"  memory {found['memory_mb']} MB; records behind: {lag or 'unknown'}"])
+
+
+def memory_of(pid: int) -> int:
+    """Proportional memory of a process and its children in bytes: what is shared counts once."""
+    total = 0
+    for part in [pid, *children_of(pid)]:
+        try:
+            for line in Path(f"/proc/{part}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    total += int(line.split()[1]) * 1024
+        except OSError:
+            continue
+    return total
+
+
+def children_of(pid: int) -> list[int]:
+    """Direct children; PostgreSQL's backends have none of their own."""
+    try:
+        return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def size_of(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.stat().st_size if path.is_file() else 0
+        except OSError:
+            continue
+    return total
