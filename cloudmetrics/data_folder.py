@@ -82,6 +82,16 @@ class DataFolder:
             raise
         return handle
 
+    def is_held(self) -> bool:
+        """Whether a supervisor holds the folder: a note alone may be left from one that was killed."""
+        if not (self.path / "lock").exists():
+            return False
+        try:
+            os.close(self.lock())
+        except BlockingIOError:
+            return True
+        return False
+
     def read(self, name: str) -> dict[str, Any]:
         """A JSON file of the folder; {} when it is not there."""
         try:
@@ -138,6 +148,6 @@ def running_instance(data: str) -> tuple[DataFolder, dict[str, Any]]:
     """
     folder = DataFolder.at(data)
     run = folder.read("run")
-    if not run:
+    if not run or not folder.is_held():
         raise Misconfigured(f"nothing runs on {folder.path}; start it with: python -m cloudmetrics up --data {data}")
     return folder, run

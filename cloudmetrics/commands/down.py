@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     folder = DataFolder.at(args.data)
     pid = folder.read("run").get("pid")
-    if not folder.path.exists() or pid is None or not _is_locked(folder):
+    if pid is None or not folder.is_held():
         print(f"nothing runs on {folder.path}")
         return 0
     os.kill(pid, signal.SIGTERM)
@@ -30,12 +30,3 @@ def run(args: argparse.Namespace) -> int:
         return 1
     print(f"stopped; the data stays in {folder.path}")
     return 0
-
-
-def _is_locked(folder: DataFolder) -> bool:
-    """A note that a killed supervisor left behind names a pid that may be anybody's by now."""
-    try:
-        os.close(folder.lock())
-    except BlockingIOError:
-        return True
-    return False

@@ -26,8 +26,8 @@ def run(args: argparse.Namespace) -> int:
     except httpx2.HTTPError as error:
         health = {"status": f"web does not answer: {type(error).__name__}", "lag": {}}
     processes = {"supervisor": {"pid": note["pid"], "restarts": 0}, **note["children"]}
-    for process in processes.values():
-        process["memory_mb"] = round(memory_of(process["pid"]) / 1e6, 1)
+    for name, process in processes.items():
+        process["memory_mb"] = round(memory_of(process["pid"], has_children=name == "postgres") / 1e6, 1)
     found = {
         "url": note["url"],
         "health": health,
@@ -50,10 +50,10 @@ def _text(found: dict[str, Any]) -> str:
     return "\n".join([*lines, f"  memory {found['memory_mb']} MB; records behind: {lag or 'unknown'}"])
 
 
-def memory_of(pid: int) -> int:
-    """Proportional memory of a process and its children in bytes: what is shared counts once."""
+def memory_of(pid: int, *, has_children: bool) -> int:
+    """Proportional memory of a process, and of its children where asked, in bytes: what is shared counts once."""
     total = 0
-    for part in [pid, *children_of(pid)]:
+    for part in [pid, *(children_of(pid) if has_children else [])]:
         try:
             for line in Path(f"/proc/{part}/smaps_rollup").read_text().splitlines():
                 if line.startswith("Pss:"):

@@ -1,0 +1,149 @@
+"""Apache and nginx access logs, common and combined: one line in, one `http_request` event out. Pure.
+
+Formats: Apache mod_log_config "common" and "combined" (and vhost_combined), nginx "combined". Both escape quotes,
+backslashes and bytes outside ASCII as `\\"`, `\\\\` and `\\xHH`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from functools import lru_cache
+
+MAX_TEXT = 8000
+_QUOTED = r'"((?:[^"\\]|\\.)*)"'
+_LINE = re.compile(
+    r"(?:\S+:\d+ )?(?P<host>\S+) \S+ .*?\[(?P<time>[^\]]+)\] "
+    + _QUOTED
+    + r" (?P<status>\d{3}|-) (?P<bytes>\d+|-)"
+    # The agent's closing quote may be missing: a line that was cut while it was written still counts.
+    + r'(?: "((?:[^"\\]|\\.)*)"(?: "((?:[^"\\]|\\.)*)(?P<end>"?)(?P<rest>.*))?)?'
+)
+_REQUEST = re.compile(r"(?P<method>[!#$%&'*+.^_`|~0-9A-Za-z-]+) (?P<path>\S.*?)(?: (?P<protocol>HTTP/[0-9.]+))?")
+_ESCAPE = re.compile(rb'\\(x[0-9A-Fa-f]{2}|["\\nrtbfv])')
+_NAMED = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"f": b"\f", b"v": b"\v"}
+_MONTHS = {name: n for n, name in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
+_TIME = re.compile(r"(\d{1,2})/([A-Z][a-z]{2})/(\d{4}):(\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)")
+
+
+class Unreadable(ValueError):
+    """The line is not of a known form; says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One request as the server wrote it; '' and None for `-`."""
+
+    host: str
+    moment: datetime
+    method: str
+    path: str
+    protocol: str
+    status: int | None
+    bytes: int | None
+    referrer: str
+    agent: str
+
+
+def parse_line(line: bytes) -> LogLine:
+    """One line, without its end.
+
+    Raises:
+        Unreadable: says what is missing.
+    """
+    text = line.decode("utf-8", "replace").replace("\0", "\ufffd")
+    found = _LINE.match(text)
+    if not found:
+        raise Unreadable(_why(text))
+    request, referrer, agent = unescape(found[3]), unescape(found[6] or ""), unescape(found[7] or "")
+    method, path, protocol = _split_request(request)
+    return LogLine(
+        host=found["host"],
+        moment=parse_time(found["time"]),
+        method=method,
+        path=path,
+        protocol=protocol,
+        status=_number(found["status"]),
+        bytes=_number(found["bytes"]),
+        referrer="" if referrer == "-" else referrer,
+        agent="" if agent == "-" else agent,
+    )
+
+
+def event_of(line: LogLine, *, event_id: str, session_id: str) -> dict[str, object]:
+    """The event of a line. `path` is the request's without its query; the whole is `target`."""
+    properties: dict[str, object] = {
+        "method": line.method,
+        "path": line.path.partition("?")[0],
+        "status": line.status,
+        "bytes": line.bytes,
+        "protocol": line.protocol,
+    }
+    if "?" in line.path:
+        properties["target"] = line.path
+    context = {"ip": line.host, "user_agent": line.agent, "referrer": line.referrer}
+    return {
+        "id": event_id,
+        "type": "http_request",
+        "timestamp": line.moment,
+        "session_id": session_id,
+        "properties": {name: value for name, value in properties.items() if value is not None and value != ""},
+        # An empty agent is said, or the importer's own would stand in for it.
+        "context": {name: value for name, value in context.items() if value or name == "user_agent"},
+    }
+
+
+def unescape(text: str) -> str:
+    """Text as it was before the server escaped it; bytes that are no UTF-8 become U+FFFD, NUL as well."""
+    if "\\" in text:
+        raw = _ESCAPE.sub(_escaped, text.encode("utf-8", "surrogatepass"))
+        text = raw.decode("utf-8", "replace").replace("\0", "\ufffd")
+    return text[:MAX_TEXT]
+
+
+@lru_cache(maxsize=4096)
+def parse_time(text: str) -> datetime:
+    """`17/May/2015:10:05:03 +0000`.
+
+    Raises:
+        Unreadable: not of that form, or no such moment.
+    """
+    found = _TIME.fullmatch(text)
+    if not found or found[2] not in _MONTHS:
+        raise Unreadable(f"no time of the form 17/May/2015:10:05:03 +0000 in [{text[:40]}]")
+    offset = timedelta(hours=int(found[8]), minutes=int(found[9]))
+    try:
+        zone = timezone(offset if found[7] == "+" else -offset)
+        return datetime(
+            int(found[3]), _MONTHS[found[2]], int(found[1]), int(found[4]), int(found[5]), int(found[6]), tzinfo=zone
+        )
+    except ValueError as error:
+        raise Unreadable(f"no such time: {text[:40]} ({error})") from None
+
+
+def _split_request(request: str) -> tuple[str, str, str]:
+    """Method, path and protocol; a request that is none is kept whole as the path, `-` is nothing."""
+    found = _REQUEST.fullmatch(request)
+    if found:
+        return found["method"], found["path"], found["protocol"] or ""
+    return "", "" if request == "-" else request, ""
+
+
+def _escaped(found: re.Match[bytes]) -> bytes:
+    code = found[1]
+    if code.startswith(b"x"):
+        return bytes([int(code[1:], 16)])
+    return _NAMED.get(code, code)
+
+
+def _number(text: str) -> int | None:
+    return None if text == "-" else min(int(text), 2**63 - 1)
+
+
+def _why(text: str) -> str:
+    if not text.strip():
+        return "empty line"
+    if not re.search(r"\[[^\]]+\]", text):
+        return "no [time] in it"
+    return 'no "request" status bytes after the time'
