@@ -35,7 +35,7 @@ COMMANDS = {
 
 def load(name: str) -> Command:
     module = "import_" if name == "import" else name
-    return importlib.import_module(f"cloudmetrics.commands.{module}")  # type: ignore[return-value]
+    return importlib.import_module(f"cloudmetrics.commands.{module}")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -11,18 +11,14 @@ from core.topics import raw_topic
 from core.valkey_log import ValkeyLog
 
 
-async def create_tenant(
-    settings: Settings, *, slug: str, name: str, tier: Tier, is_demo: bool = False
-) -> Tenant:
+async def create_tenant(settings: Settings, *, slug: str, name: str, tier: Tier, is_demo: bool = False) -> Tenant:
     """A new tenant and its topic.
 
     Raises:
         BadInput: the slug is malformed or taken.
     """
     database = Database(settings, pool_size=1)
-    log = ValkeyLog(
-        settings.redis_url, max_bytes=settings.log_max_bytes, retention_hours=settings.log_retention_hours
-    )
+    log = ValkeyLog(settings.redis_url, max_bytes=settings.log_max_bytes, retention_hours=settings.log_retention_hours)
     try:
         tenant = await accounts.create_tenant(database, slug=slug, name=name, tier=tier, is_demo=is_demo)
         await log.create_topic(raw_topic(tenant.id, settings.tenant_topics))

@@ -79,7 +79,7 @@ class Child:
             process.wait()
 
 
-def python_child(module: str, *arguments: str, environ: dict[str, str], log: Path) -> Start:
+def python_child(module: str, *arguments: str, environ: dict[str, str], log: Path, niceness: int = 0) -> Start:
     """Starts `python -m module` from the checkout, its output in a log file."""
 
     def start() -> subprocess.Popen[bytes]:
@@ -94,7 +94,11 @@ def python_child(module: str, *arguments: str, environ: dict[str, str], log: Pat
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                preexec_fn=dies_with_parent(signal.SIGTERM),
+                preexec_fn=dies_with_parent(signal.SIGTERM, lambda: None if niceness == 0 else _nice(niceness)),
             )
 
     return start
+
+
+def _nice(niceness: int) -> None:
+    os.nice(niceness)

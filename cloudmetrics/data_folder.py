@@ -52,7 +52,7 @@ class DataFolder:
         """Where sockets lie: in the folder, or in a short private one where its path is too long or too odd."""
         inside = self.path / "run"
         text = str(inside)
-        if len(text.encode()) <= MAX_SOCKET_FOLDER and not set(text) & set(',"\'\\'):
+        if len(text.encode()) <= MAX_SOCKET_FOLDER and not set(text) & set(",\"'\\"):
             return inside
         name = hashlib.sha256(text.encode()).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"cloudmetrics-{os.getuid()}-{name}"

@@ -94,9 +94,7 @@ class Supervisor:
         folder, settings = self._wanted.folder, self._wanted.settings
         is_first = not folder.read("credentials")
         self._add(Child("valkey", lambda: valkey.start_valkey(folder, settings)))
-        self._add(
-            Child("postgres", lambda: postgres.start_postgres(folder, settings.postgres_bin), signal.SIGINT)
-        )
+        self._add(Child("postgres", lambda: postgres.start_postgres(folder, settings.postgres_bin), signal.SIGINT))
         await self._until(lambda: valkey.is_answering(settings.redis_url), "valkey")
         await self._until(self._bootstrap, "postgres")
         await migrate(settings.owner_url)
@@ -104,7 +102,9 @@ class Supervisor:
             await self._create_first_tenant()
         environ = settings.to_env()
         self._add(Child("web", python_child("web", environ=environ, log=folder.logs / "web.log")))
-        self._add(Child("pipeline", python_child("pipeline", "all", environ=environ, log=folder.logs / "pipeline.log")))
+        # Accepting goes before counting where both want the processor.
+        log = folder.logs / "pipeline.log"
+        self._add(Child("pipeline", python_child("pipeline", "all", environ=environ, log=log, niceness=10)))
         await self._until(self._is_ready, "web")
         self._start_demo(is_first=is_first)
         self._write_note()
@@ -178,9 +178,7 @@ class Supervisor:
         return {**addresses(self._url()), **self._wanted.folder.read("credentials")}
 
     def _write_note(self) -> None:
-        children = {
-            child.name: {"pid": child.pid, "restarts": child.restarts} for child in self._children if child.pid
-        }
+        children = {child.name: {"pid": child.pid, "restarts": child.restarts} for child in self._children if child.pid}
         self._wanted.folder.write("run", {"pid": os.getpid(), **addresses(self._url()), "children": children})
 
     async def _keep_note(self) -> None:

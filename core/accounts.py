@@ -1,4 +1,4 @@
-"""Tenants and keys in the database: look-ups for the doors, chores for the operator. Every write leaves an audit row."""
+"""Tenants and keys in the database: look-ups for the doors, the operator's chores. Every write leaves an audit row."""
 
 from __future__ import annotations
 
@@ -53,7 +53,11 @@ class KeyRequest:
 def tenant_of(row: Any) -> Tenant:
     """A tenant from a row with `tenant_id, slug, name, tier, created_at, is_demo`."""
     return Tenant(
-        TenantId(UUID(str(row["tenant_id"]))), row["slug"], row["name"], Tier(row["tier"]), row["created_at"],
+        TenantId(UUID(str(row["tenant_id"]))),
+        row["slug"],
+        row["name"],
+        Tier(row["tier"]),
+        row["created_at"],
         row["is_demo"],
     )
 
@@ -128,8 +132,15 @@ async def create_key(
     key_id = new_key_id()
     async with database.as_tenant(tenant.id, is_write=True) as session:
         await session.execute(
-            INSERT_KEY, tenant.id, key_id, asked.kind.value, asked.name, sorted(asked.scopes), list(asked.origins),
-            asked.is_unsigned, asked.expires_at,
+            INSERT_KEY,
+            tenant.id,
+            key_id,
+            asked.kind.value,
+            asked.name,
+            sorted(asked.scopes),
+            list(asked.origins),
+            asked.is_unsigned,
+            asked.expires_at,
         )
         secret = await _add_secret(session, tenant.id, key_id, asked.kind, master_key)
         diff = {"kind": asked.kind.value, "scopes": sorted(asked.scopes)}
@@ -184,4 +195,6 @@ async def _audit(
     session: Session, tenant_id: TenantId, actor: str, action: str, subject: str, diff: dict[str, Any]
 ) -> None:
     text = msgspec.json.encode(diff).decode()
-    await session.execute(WRITE_AUDIT, tenant_id, actor, action, subject, text, str(new_event_id(epoch_ms(datetime.now(UTC)))))
+    await session.execute(
+        WRITE_AUDIT, tenant_id, actor, action, subject, text, str(new_event_id(epoch_ms(datetime.now(UTC))))
+    )

@@ -215,9 +215,7 @@ def hash64(*parts: str, key: bytes = b"") -> int:
     return int.from_bytes(digest.digest(), "big", signed=True)
 
 
-def visitor_hash(
-    tenant_id: TenantId, *, user_id: str, anonymous_id: str, ip: str, user_agent: str, key: bytes
-) -> int:
+def visitor_hash(tenant_id: TenantId, *, user_id: str, anonymous_id: str, ip: str, user_agent: str, key: bytes) -> int:
     """What `visitors` counts: `user_id`, else `anonymous_id`, else a keyed hash of tenant, address and agent."""
     if user_id:
         return hash64("user", user_id, key=key)

@@ -8,6 +8,7 @@ a hash beside the sorted set.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -86,10 +87,10 @@ class HotSets:
     async def read(self, tenant_id: UUID, event_type: str, *, since: int) -> list[HotValue]:
         """The minutes of one event type from `since` (epoch seconds) on, in order."""
         key = hot_key(tenant_id, event_type)
-        members: list[bytes] = await self._client.zrangebyscore(key, since, "+inf")
+        members: Any = await self._client.zrangebyscore(key, since, "+inf")
         if not members:
             return []
-        values = await self._client.hmget(f"{key}:values", members)
+        values: Any = await self._client.hmget(f"{key}:values", members)
         return [_hot_value(m.decode(), v) for m, v in zip(members, values, strict=True) if v is not None]
 
     async def close(self) -> None:

@@ -14,6 +14,7 @@ import msgspec
 
 from core.database import Database
 from core.errors import DatabaseUnavailable, InvalidRequest, TooMany
+from core.eventlog import EventLog
 from core.events import (
     MAX_BATCH_EVENTS,
     AcceptedEvent,
@@ -23,7 +24,6 @@ from core.events import (
     encode_raw,
     new_event_id,
 )
-from core.eventlog import EventLog
 from core.keys import ApiKey
 from core.queries import named
 from core.seen import WINDOW_SECONDS, SeenIds

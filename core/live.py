@@ -155,6 +155,10 @@ class LiveBroadcast(Broadcast):
         super().__init__(backend=ValkeyBroadcastBackend(url))
         self._joining = asyncio.Lock()
 
+    async def __aenter__(self) -> LiveBroadcast:
+        await self.connect()
+        return self
+
     async def disconnect(self) -> None:
         self._listener_task.cancel()
         with suppress(asyncio.CancelledError):

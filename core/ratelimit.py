@@ -35,7 +35,7 @@ return {allowed, tostring(tokens), tostring(math.max(0, (cost - tokens) / rate))
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """The answer of a bucket: `limit` a minute, `remaining` now, `reset_seconds` until full, `retry_after` if refused."""
+    """A bucket's answer: `limit` a minute, `remaining` now, `reset_seconds` until full, `retry_after` if refused."""
 
     is_allowed: bool
     limit: int
@@ -97,4 +97,6 @@ class RateLimiter:
 
 def _allowance(per_minute: int, is_allowed: bool, tokens: float, wait: float) -> Allowance:
     reset = math.ceil((per_minute - tokens) * 60 / per_minute)
-    return Allowance(is_allowed, per_minute, max(0, int(tokens)), max(0, reset), 0.0 if is_allowed else max(wait, 0.001))
+    return Allowance(
+        is_allowed, per_minute, max(0, int(tokens)), max(0, reset), 0.0 if is_allowed else max(wait, 0.001)
+    )

@@ -14,14 +14,14 @@ from core.errors import LogUnavailable
 from core.topics import seen_key
 from core.valkey import VALKEY_AWAY, open_valkey
 
-SLOT_SECONDS = 600
-SLOTS = 6
+SLOT_SECONDS = 3600
+SLOTS = 2
 WINDOW_SECONDS = SLOT_SECONDS * (SLOTS - 1)
 CALL_SECONDS = 1.0
 
 
 class SeenIds:
-    """Sets of 16-byte ids, one a tenant and ten minutes."""
+    """Sets of 16-byte ids, one a tenant and hour."""
 
     def __init__(self, url: str) -> None:
         self._client = open_valkey(url, seconds=CALL_SECONDS, connections=64)

@@ -30,7 +30,9 @@ class Settings:
     app_url: str = setting("", "PostgreSQL as the application, held by row-level security", secret=True)
     writer_url: str = setting("", "PostgreSQL as the aggregate worker", secret=True)
     doorkeeper_url: str = setting("", "PostgreSQL for key look-ups", secret=True)
-    redis_url: str = setting("redis://127.0.0.1:6379/0", "Valkey or Redis 7.2+: log, limits, hot sets, live", secret=True)
+    redis_url: str = setting(
+        "redis://127.0.0.1:6379/0", "Valkey or Redis 7.2+: log, limits, hot sets, live", secret=True
+    )
     master_key: str = setting("", "32 bytes in base64: seals signing secrets, keys visitor hashes", secret=True)
     tenant_topics: str = setting("each", "`each`: a raw topic per tenant; `shared`: one for all")
     log_max_bytes: int = setting(1024 * MEGABYTE, "the log refuses new events (503) above this size")

@@ -12,7 +12,6 @@ import msgspec
 
 from core.sketches import Quantiles, Uniques
 
-
 # `bytes` is a field below, so the type needs another name.
 Sketch = bytes
 
@@ -50,8 +49,15 @@ class Summary:
     @classmethod
     def from_row(cls, row: SummaryRow) -> Summary:
         return cls(
-            row.count, row.errors, row.bytes, row.duration_count, row.duration_sum, row.duration_min,
-            row.duration_max, Uniques.from_bytes(row.visitors), Uniques.from_bytes(row.sessions),
+            row.count,
+            row.errors,
+            row.bytes,
+            row.duration_count,
+            row.duration_sum,
+            row.duration_min,
+            row.duration_max,
+            Uniques.from_bytes(row.visitors),
+            Uniques.from_bytes(row.sessions),
             Quantiles.from_bytes(row.durations),
         )
 
@@ -70,8 +76,16 @@ class Summary:
 
     def to_row(self) -> SummaryRow:
         return SummaryRow(
-            self.count, self.errors, self.bytes, self.duration_count, self.duration_sum, self.duration_min,
-            self.duration_max, self.visitors.to_bytes(), self.sessions.to_bytes(), self.durations.to_bytes(),
+            self.count,
+            self.errors,
+            self.bytes,
+            self.duration_count,
+            self.duration_sum,
+            self.duration_min,
+            self.duration_max,
+            self.visitors.to_bytes(),
+            self.sessions.to_bytes(),
+            self.durations.to_bytes(),
         )
 
 

@@ -23,6 +23,7 @@ from core.events import (
 
 TYPE_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_ .:/$-]*")
 MAX_STRING_LENGTH = 8192
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")
 MAX_INTEGER = 2**63 - 1
 EARLIEST_HISTORY = datetime(2000, 1, 1, tzinfo=UTC)
 # A clock this close is right: correcting it would only add the network's delay to every event.
@@ -75,12 +76,32 @@ def verify_event(raw: msgspec.Raw, clock: Clock) -> VerifiedEvent:
         raise EventRejected("event_too_large", "", f"The event has {size} bytes; at most {MAX_EVENT_BYTES} are taken.")
     event = _decoded(raw)
     _check_type(event.type)
+    if not _is_plain(bytes(raw)):
+        _check_contents(event)
+    return VerifiedEvent(
+        event,
+        _checked_id(event.id),
+        _checked_timestamp(event.timestamp, clock, is_historical=event.historical or clock.is_historical),
+    )
+
+
+def _is_plain(raw: bytes) -> bool:
+    """Whether the bytes alone show that no text is too long or holds NUL, nothing is too deep and no integer too
+    large. True of nearly every event, and ten times faster than looking at each value."""
+    return (
+        len(raw) <= MAX_STRING_LENGTH
+        and b"\\u0000" not in raw
+        and raw.count(b"{") + raw.count(b"[") <= MAX_DEPTH
+        and _LONG_NUMBER.search(raw) is None
+    )
+
+
+def _check_contents(event: IncomingEvent) -> None:
     for name in TEXT_FIELDS:
         _check_text(getattr(event, name) or "", name)
     for name in event.context.__struct_fields__:
         _check_text(getattr(event.context, name) or "", f"context.{name}")
     _check_values(event.properties)
-    return VerifiedEvent(event, _checked_id(event.id), _checked_timestamp(event.timestamp, clock, is_historical=event.historical or clock.is_historical))
 
 
 def _decoded(raw: msgspec.Raw) -> IncomingEvent:

@@ -100,7 +100,7 @@ class ValkeyLog:
                     await self._refuse_when_full(len(value))
                 if topic not in self._known:
                     await self.create_topic(topic)
-                entry: bytes = await self._client.xadd(stream_of(topic), {b"k": key, b"v": value})
+                entry: Any = await self._client.xadd(stream_of(topic), {b"k": key, b"v": value})
         except TimeoutError as error:
             raise LogUnavailable(retry_after=1.0) from error
         return Offset(entry.decode())
@@ -154,7 +154,7 @@ class ValkeyLog:
         await self._client.aclose()
 
     async def _topics(self) -> list[str]:
-        members = await self._client.smembers(TOPICS)
+        members: Any = await self._client.smembers(TOPICS)
         return sorted(member.decode() for member in members)
 
     async def _groups(self, stream: str) -> list[dict[str, Any]]:
@@ -197,9 +197,7 @@ class ValkeyLog:
 class ValkeyConsumer:
     """`Consumer` on Valkey Streams."""
 
-    def __init__(
-        self, client: Any, group: str, matches: Callable[[str], bool], on_assigned: OnAssigned | None
-    ) -> None:
+    def __init__(self, client: Any, group: str, matches: Callable[[str], bool], on_assigned: OnAssigned | None) -> None:
         self._client = client
         self._group = group
         self._matches = matches
@@ -309,8 +307,11 @@ class ValkeyConsumer:
             last = before(pending["min"].decode())
         else:
             return
-        delivered = [g["last-delivered-id"].decode() for g in await self._client.xinfo_groups(stream)
-                     if g["name"].decode() == self._group]
+        delivered = [
+            g["last-delivered-id"].decode()
+            for g in await self._client.xinfo_groups(stream)
+            if g["name"].decode() == self._group
+        ]
         # Moving the group makes the server forget how far behind it is, so only when it must move.
         if delivered != [last]:
             await self._client.xgroup_setid(stream, self._group, last)

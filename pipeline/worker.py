@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import msgspec
@@ -126,25 +127,24 @@ async def _put_aside(worker: Worker, poison: Poison) -> None:
     log.error(
         "record put aside",
         extra={
-            "action": "dead_letter", "worker": worker.name, "topic": record.partition.topic,
-            "offset": record.offset, "reason": poison.reason,
+            "action": "dead_letter",
+            "worker": worker.name,
+            "topic": record.partition.topic,
+            "offset": record.offset,
+            "reason": poison.reason,
         },
     )
 
 
 async def _give_back(worker: Worker) -> None:
     """Takes every partition anew, so that what was polled and not processed is delivered again."""
-    try:
+    with suppress(Unavailable):
         await worker.consumer.close()
-    except Unavailable:
-        pass
 
 
 async def _sleep(stop: asyncio.Event, seconds: float) -> None:
-    try:
+    with suppress(TimeoutError):
         await asyncio.wait_for(stop.wait(), seconds)
-    except TimeoutError:
-        pass
 
 
 def next_offsets(records: Sequence[Record]) -> dict[Partition, Offset]:

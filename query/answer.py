@@ -139,8 +139,7 @@ def _one_series(
 ) -> Series:
     nothing = Parts().value(plan.definition, percentile)
     values = [
-        slots[n].value(plan.definition, percentile) if n in slots else nothing
-        for n in range(len(plan.buckets.starts))
+        slots[n].value(plan.definition, percentile) if n in slots else nothing for n in range(len(plan.buckets.starts))
     ]
     return Series(labels, values, total.value(plan.definition, percentile))
 

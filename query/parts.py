@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from core.metrics import MetricDefinition, MetricKind, Part
+from core.metrics import MetricDefinition, MetricKind
 from core.sketches import Quantiles, union_of
 
 Number = int | float | None
+# `bytes` is a field below, so the type needs another name.
+Sketch = bytes
 
 
 @dataclass(slots=True)
@@ -20,18 +22,16 @@ class Parts:
     count: int = 0
     errors: int = 0
     bytes: int = 0
-    sketches: list[bytes] = field(default_factory=list)
+    sketches: list[Sketch] = field(default_factory=list)
     exact: list[Sequence[float]] = field(default_factory=list)
 
     @classmethod
-    def of(
-        cls, count: int, errors: int, sent: int, held: Sequence[bytes] | Sequence[float] | None, part: Part,
-        is_raw: bool,
-    ) -> Parts:  # fmt: skip
-        parts = cls(count, errors, sent)
-        if held:
-            (parts.exact if is_raw else parts.sketches).extend([held] if is_raw else held)  # type: ignore[list-item]
-        return parts
+    def of_rollup(cls, count: int, errors: int, sent: int, sketches: Sequence[Sketch] | None) -> Parts:
+        return cls(count, errors, sent, list(sketches or ()))
+
+    @classmethod
+    def of_raw(cls, count: int, errors: int, sent: int, values: Sequence[float] | None) -> Parts:
+        return cls(count, errors, sent, exact=[values] if values else [])
 
     def merge(self, other: Parts) -> None:
         self.count += other.count
@@ -77,5 +77,3 @@ class PartsRow:
     labels: tuple[str, ...]
     parts: Parts
     rows: int
-
-

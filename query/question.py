@@ -51,6 +51,9 @@ class FilterOp(StrEnum):
     LTE = "LTE"
 
 
+NUMERIC_OPS = frozenset({FilterOp.GT, FilterOp.GTE, FilterOp.LT, FilterOp.LTE})
+
+
 @dataclass(frozen=True, slots=True)
 class DimensionFilter:
     """One condition; several are all to hold."""
@@ -113,7 +116,7 @@ class MetricQuestion:
                 raise bad("bad_range", "range.last", "range.last must be a number and m, h, d or w, such as 24h or 7d.")
             return now - int(found[1]) * _UNITS[found[2]], now
         if self.last is not None or self.from_ is None or self.to is None:
-            raise bad("bad_range", "range", "range must be {last: \"24h\"}, or {from, to}, and not both.")
+            raise bad("bad_range", "range", 'range must be {last: "24h"}, or {from, to}, and not both.')
         for name, moment in (("from", self.from_), ("to", self.to)):
             if moment.tzinfo is None or not 2000 <= moment.year <= 2200:
                 raise bad("bad_range", f"range.{name}", f"range.{name} must have a zone and lie in 2000 to 2200.")
@@ -169,8 +172,6 @@ def _check_filter(condition: DimensionFilter) -> None:
         raise bad("bad_filter", "filters.values", f"{condition.op} takes {wanted}, not {count}.")
     if any(len(value) > MAX_VALUE_LENGTH or "\0" in value for value in condition.values):
         raise bad("bad_filter", "filters.values", f"A value has at most {MAX_VALUE_LENGTH} characters and no NUL.")
-    if condition.op in (FilterOp.GT, FilterOp.GTE, FilterOp.LT, FilterOp.LTE):
-        if condition.dimension not in NUMERIC_DIMENSIONS or not re.fullmatch(r"[0-9]{1,9}", condition.values[0]):
-            raise bad(
-                "bad_filter", "filters", f"{condition.op} compares numbers: dimension {_one_of(NUMERIC_DIMENSIONS)}."
-            )
+    is_number = condition.dimension in NUMERIC_DIMENSIONS and re.fullmatch(r"[0-9]{1,9}", condition.values[0])
+    if condition.op in NUMERIC_OPS and not is_number:
+        raise bad("bad_filter", "filters", f"{condition.op} compares numbers: dimension status, a whole number.")

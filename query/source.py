@@ -46,12 +46,12 @@ async def read_parts(database: Database, tenant_id: TenantId, plan: Plan) -> lis
             code="query_too_slow",
             field="range",
         ) from None
-    is_raw = plan.resolution is None
+    make = Parts.of_raw if plan.resolution is None else Parts.of_rollup
     return [
         PartsRow(
             row["slot"],
             tuple(row["labels"]),
-            Parts.of(row["count"], row["errors"], int(row["bytes"]), row["sketches"], plan.definition.part, is_raw),
+            make(row["count"], row["errors"], int(row["bytes"]), row["sketches"]),
             row["rows"],
         )
         for row in rows

@@ -13,7 +13,6 @@ from uuid import UUID
 
 import msgspec
 
-
 from core.database import Database
 from core.errors import BadInput
 from core.queries import named
@@ -133,7 +132,9 @@ async def list_events(context: Context, question: EventQuestion, first: int | No
             question.from_, question.to, question.session_id, question.user_id,
             [False, True] if question.include_bots else [False],
         )  # fmt: skip
-    edges = [EventEdgeRow(write_cursor(row["ts"], UUID(int=row["id"].int), secret), event_of(row)) for row in rows[:size]]
+    edges = [
+        EventEdgeRow(write_cursor(row["ts"], UUID(int=row["id"].int), secret), event_of(row)) for row in rows[:size]
+    ]
     ends = (edges[0].cursor, edges[-1].cursor) if edges else (None, None)
     return EventPage(edges, PageInfoRow(len(rows) > size, after is not None, *ends))
 
@@ -151,7 +152,9 @@ def read_cursor(text: str, secret: bytes) -> tuple[datetime, UUID]:
         BadInput: not one of this tenant's.
     """
     try:
-        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True) if len(text) < 256 else b""
+        data = (
+            base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True) if len(text) < 256 else b""
+        )
     except (binascii.Error, ValueError):
         data = b""
     mac, place = data[:MAC_BYTES], data[MAC_BYTES:]
@@ -159,5 +162,3 @@ def read_cursor(text: str, secret: bytes) -> tuple[datetime, UUID]:
         raise BadInput("after must be a cursor of this connection, unchanged.", code="invalid_cursor", field="after")
     stamp, _, event_id = place.decode().partition("|")
     return datetime.fromisoformat(stamp), UUID(event_id)
-
-

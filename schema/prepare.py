@@ -92,7 +92,9 @@ def _parsed(text: str) -> DocumentNode:
             ) from None
         raise DocumentInvalid([error], "GRAPHQL_PARSE_FAILED") from None
     except RecursionError:
-        raise LimitExceeded("The document is nested too deeply; at most 8 levels of fields.", code=LimitCode.DEPTH) from None
+        raise LimitExceeded(
+            "The document is nested too deeply; at most 8 levels of fields.", code=LimitCode.DEPTH
+        ) from None
 
 
 def _chosen(document: DocumentNode, name: str | None) -> OperationDefinitionNode:
@@ -102,8 +104,13 @@ def _chosen(document: DocumentNode, name: str | None) -> OperationDefinitionNode
     found = [d for d in operations if d.name and d.name.value == name]
     if name is None or not found:
         raise DocumentInvalid(
-            [GraphQLError("operationName must name one of the document's operations." if operations else
-                          "The document has no operation.")],
+            [
+                GraphQLError(
+                    "operationName must name one of the document's operations."
+                    if operations
+                    else "The document has no operation."
+                )
+            ],
             "GRAPHQL_VALIDATION_FAILED",
         )
     return found[0]

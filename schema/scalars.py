@@ -24,7 +24,7 @@ def _refuse(value: Any) -> Any:
     raise ValueError("Columns are only ever an answer.")
 
 
-SCALARS = {
+SCALARS: dict[object, Any] = {
     ColumnsJSON: strawberry.scalar(
         name="Columns",
         description=(

@@ -87,5 +87,3 @@ async def _render_http(request: Request, error: Exception) -> Response:
         known = InvalidRequest(f"{phrase}.", code=phrase.lower().replace(" ", "_"), status=status)
     headers = dict(getattr(error, "headers", None) or {})
     return JSONResponse(error_body(known, request_id_of(request.scope)), status, headers)
-
-

@@ -102,7 +102,7 @@ def _request_id(scope: Scope) -> str:
     """The caller's id where it is well formed, else one of ours."""
     for name, value in scope["headers"]:
         if name == b"x-request-id":
-            text = value.decode("latin-1")
+            text: str = value.decode("latin-1")
             if REQUEST_ID.fullmatch(text):
                 return text
     return str(new_event_id(int(time.time() * 1000)))

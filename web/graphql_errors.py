@@ -46,9 +46,7 @@ def _field_error(error: GraphQLError, request_id: str) -> dict[str, Any]:
     if original is None or isinstance(original, GraphQLError):
         # graphql-core's own: a variable or argument of the wrong form.
         return {**shape, "extensions": {"code": "BAD_USER_INPUT", "requestId": request_id}}
-    log.error(
-        "resolver failed", exc_info=original, extra={"action": "internal_error", "request_id": request_id}
-    )
+    log.error("resolver failed", exc_info=original, extra={"action": "internal_error", "request_id": request_id})
     message = f"Something went wrong; tell us the request id {request_id}."
     return {**shape, "message": message, "extensions": {"code": "INTERNAL", "requestId": request_id}}
 

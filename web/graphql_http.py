@@ -77,7 +77,9 @@ class GraphQLHttp:
         asked = request_of(decode_json(await read_body(request, MAX_BODY_BYTES)))
         prepared = self._door.documents.prepare(asked.query, asked.operation_name, asked.variables)
         if prepared.kind is OperationType.SUBSCRIPTION:
-            raise InvalidRequest("Subscriptions come by WebSocket: graphql-transport-ws on /graphql.", code="BAD_REQUEST")
+            raise InvalidRequest(
+                "Subscriptions come by WebSocket: graphql-transport-ws on /graphql.", code="BAD_REQUEST"
+            )
         try:
             async with asyncio.timeout(EXECUTE_SECONDS):
                 result = await self._door.schema.execute(

@@ -1,5 +1,5 @@
-"""`WS /graphql`: graphql-transport-ws. Close codes: 4400 malformed, 4401 not initialised or no good key, 4403 a key that
-was revoked, 4406 no such protocol, 4408 nothing said in time, 4409 id in use, 4429 initialised twice."""
+"""`WS /graphql`: graphql-transport-ws. Close codes: 4400 malformed, 4401 not initialised or no good key, 4403 a key
+that was revoked, 4406 no such protocol, 4408 nothing said in time, 4409 id in use, 4429 initialised twice."""
 
 from __future__ import annotations
 

@@ -38,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for kind, source in ((log, "access-log"), (events, "events")):
         kind.add_argument("files", nargs="+", metavar="FILE", help="plain, .gz, or - for standard input")
         kind.add_argument(
-            "--source", default=source, help="name of the server it is from; part of each event's id (default: %(default)s)"
+            "--source",
+            default=source,
+            help="name of the server it is from; part of each event's id (default: %(default)s)",
         )
         kind.add_argument("--data", metavar="DIR", help=f"data folder of a local instance (default: {DEFAULT})")
         kind.add_argument("--url", help="address of an instance elsewhere; needs --key")
@@ -146,7 +148,7 @@ def _access_log(source: str) -> Convert:
             raise Unreadable("the line has more than 64 KiB")
         parsed = parse_line(line.text)
         session = sessions.session_of(parsed.host, parsed.agent, parsed.moment)
-        return _encoder.encode(event_of(parsed, event_id=str(ids.next_id(line.text)), session_id=session))
+        return _encoder.encode(event_of(parsed, event_id=ids.next_id(line.text), session_id=session))
 
     return convert
 

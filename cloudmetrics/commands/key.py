@@ -25,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     create.add_argument(
         "--scope", action="append", choices=[s.value for s in Scope], help="may be repeated (default: events:write)"
     )
-    create.add_argument("--origin", action="append", default=[], help="a page that may use a publishable key; * for all")
+    create.add_argument(
+        "--origin", action="append", default=[], help="a page that may use a publishable key; * for all"
+    )
     create.add_argument("--unsigned", action="store_true", help="a secret key that may send itself instead of signing")
     revoke = actions.add_parser("revoke", help="end a key; refused within 5 s")
     rotate = actions.add_parser("rotate", help="a second secret; the first ends after 24 h")

@@ -43,9 +43,8 @@ def run(args: argparse.Namespace) -> int:
 def _text(found: dict[str, Any]) -> str:
     lines = [f"{found['health']['status']}  {found['url']}  data {found['data']} ({found['disk_mb']} MB)"]
     for name, process in found["processes"].items():
-        lines.append(
-            f"  {name:12} pid {process['pid']:<8} {process['memory_mb']:>7} MB  started again {process['restarts']} times"
-        )
+        memory = f"{process['memory_mb']:>7} MB"
+        lines.append(f"  {name:12} pid {process['pid']:<8} {memory}  started again {process['restarts']} times")
     lag = ", ".join(f"{group} {records}" for group, records in found["health"]["lag"].items())
     return "\n".join([*lines, f"  memory {found['memory_mb']} MB; records behind: {lag or 'unknown'}"])
 

@@ -19,6 +19,10 @@ from core.settings import PREFIX, Settings
 
 SUMMARY = "start everything and wait until it answers"
 DETACH_SECONDS = 90.0
+READ_BACK = (
+    '{"query":"{ breakdown(query:{metric:\\"events\\", range:{last:\\"1h\\"}, groupBy:[\\"type\\"]}) '
+    '{ rows { labels { value } value } } }"}'
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -119,7 +123,7 @@ Send an event:
 Read it back:
   curl {block["graphql"]} -H 'Authorization: Bearer {block["secret_key"]}' \\
     -H 'Content-Type: application/json' \\
-    -d '{{"query":"{{ breakdown(query:{{metric:\\"events\\", range:{{last:\\"1h\\"}}, groupBy:[\\"type\\"]}}) {{ rows {{ labels {{ value }} value }} }} }}"}}'
+    -d '{READ_BACK}'
 
 Stop: Ctrl-C here, or `python -m cloudmetrics down --data '{folder.path}'` from elsewhere.
 """,

@@ -63,7 +63,7 @@ def initialise(folder: DataFolder, programs: Path) -> None:
     cluster = folder.postgres / "cluster"
     if cluster.exists():
         cluster.rename(folder.postgres / f"unfinished-{int(time.time())}")
-    command = [
+    command: list[str | Path] = [
         programs / "initdb", "-D", cluster, "-U", "postgres", "-A", "scram-sha-256", "--pwfile", password_file,
         "-E", "UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-instructions",
     ]  # fmt: skip

@@ -10,11 +10,14 @@ import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
+from uuid import UUID
+
+import msgspec
 
 MAX_TEXT = 8000
 _QUOTED = r'"((?:[^"\\]|\\.)*)"'
 _LINE = re.compile(
-    r"(?:\S+:\d+ )?(?P<host>\S+) \S+ .*?\[(?P<time>[^\]]+)\] "
+    r"(?:\S+:\d+ )?(?P<host>\S+) \S+ [^[]*\[(?P<time>[^\]]+)\] "
     + _QUOTED
     + r" (?P<status>\d{3}|-) (?P<bytes>\d+|-)"
     # The agent's closing quote may be missing: a line that was cut while it was written still counts.
@@ -23,7 +26,10 @@ _LINE = re.compile(
 _REQUEST = re.compile(r"(?P<method>[!#$%&'*+.^_`|~0-9A-Za-z-]+) (?P<path>\S.*?)(?: (?P<protocol>HTTP/[0-9.]+))?")
 _ESCAPE = re.compile(rb'\\(x[0-9A-Fa-f]{2}|["\\nrtbfv])')
 _NAMED = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"f": b"\f", b"v": b"\v"}
-_MONTHS = {name: n for n, name in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
+_MONTHS = {
+    name: n
+    for n, name in enumerate(["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"], 1)
+}
 _TIME = re.compile(r"(\d{1,2})/([A-Z][a-z]{2})/(\d{4}):(\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)")
 
 
@@ -71,27 +77,38 @@ def parse_line(line: bytes) -> LogLine:
     )
 
 
-def event_of(line: LogLine, *, event_id: str, session_id: str) -> dict[str, object]:
-    """The event of a line. `path` is the request's without its query; the whole is `target`."""
-    properties: dict[str, object] = {
-        "method": line.method,
-        "path": line.path.partition("?")[0],
-        "status": line.status,
-        "bytes": line.bytes,
-        "protocol": line.protocol,
-    }
-    if "?" in line.path:
-        properties["target"] = line.path
-    context = {"ip": line.host, "user_agent": line.agent, "referrer": line.referrer}
-    return {
-        "id": event_id,
-        "type": "http_request",
-        "timestamp": line.moment,
-        "session_id": session_id,
-        "properties": {name: value for name, value in properties.items() if value is not None and value != ""},
-        # An empty agent is said, or the importer's own would stand in for it.
-        "context": {name: value for name, value in context.items() if value or name == "user_agent"},
-    }
+class _Properties(msgspec.Struct, omit_defaults=True):
+    method: str = ""
+    path: str = ""
+    status: int | None = None
+    bytes: int | None = None
+    protocol: str = ""
+    target: str = ""
+
+
+class _Context(msgspec.Struct, omit_defaults=True):
+    ip: str
+    # Said even when empty, or the importer's own agent would stand in for it.
+    user_agent: str
+    referrer: str = ""
+
+
+class RequestEvent(msgspec.Struct):
+    """An `http_request` as ingest takes it."""
+
+    id: UUID
+    timestamp: datetime
+    session_id: str
+    properties: _Properties
+    context: _Context
+    type: str = "http_request"
+
+
+def event_of(line: LogLine, *, event_id: UUID, session_id: str) -> RequestEvent:
+    """The event of a line. `path` is the request's without its query; where it has one the whole is `target`."""
+    path, mark, _ = line.path.partition("?")
+    properties = _Properties(line.method, path, line.status, line.bytes, line.protocol, line.path if mark else "")
+    return RequestEvent(event_id, line.moment, session_id, properties, _Context(line.host, line.agent, line.referrer))
 
 
 def unescape(text: str) -> str:

@@ -53,7 +53,10 @@ def decompress(body: bytes, encoding: str, limit: int) -> bytes:
         case "zstd":
             return _unzstd(body, limit)
     raise InvalidRequest(
-        "Content-Encoding must be gzip, zstd or absent.", code="unsupported_encoding", field="content-encoding", status=415
+        "Content-Encoding must be gzip, zstd or absent.",
+        code="unsupported_encoding",
+        field="content-encoding",
+        status=415,
     )
 
 

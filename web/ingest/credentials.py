@@ -52,7 +52,7 @@ def _bearer(request: Request) -> str:
     in_query = request.query_params.get("key", "")
     if in_query.startswith(SECRET_PREFIX):
         raise InvalidRequest(
-            "A secret key must not stand in an address, where logs keep it; revoke it and send the next one in a header.",
+            "A secret key must not stand in an address, where logs keep it; revoke it, and send the next in a header.",
             code="credentials_in_url",
             field="key",
         )
@@ -68,9 +68,7 @@ async def _signed(request: Request, body: bytes, keys: KeyRing) -> Sender:
         raise Unauthenticated("Send exactly one X-CM-Key and one X-CM-Signature.", code="malformed_signature")
     signature = parse_signature(request.headers["x-cm-signature"])
     known = await keys.by_id(request.headers["x-cm-key"])
-    check_signature(
-        signature, known.secrets, now=time.time(), method=request.method, path=request.url.path, body=body
-    )
+    check_signature(signature, known.secrets, now=time.time(), method=request.method, path=request.url.path, body=body)
     return Sender(known, seed=signature.digests[0].encode())
 
 

@@ -37,9 +37,7 @@ class IngestDoor:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._ingest = Ingest(
-            services.database, services.log, services.seen, services.settings.tenant_topics
-        )
+        self._ingest = Ingest(services.database, services.log, services.seen, services.settings.tenant_topics)
 
     @property
     def ingest(self) -> Ingest:
