@@ -1,0 +1,105 @@
+"""The rules of the house that a test can hold. An exception is a line with `# allow: <rule> <why>`."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from core.queries import QUERIES_FOLDER, parse_blocks
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PACKAGES = ("core", "query", "pipeline", "resolvers", "schema", "web", "cloudmetrics", "sql")
+SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+CUPBOARDS = {"utils", "helpers", "common", "manager", "misc", "base"}
+SQL = re.compile(r"^\s*(SELECT\s.+\sFROM|INSERT\s+INTO|UPDATE\s.+\sSET|DELETE\s+FROM|CREATE\s+TABLE)\b", re.I | re.S)
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("package", [*PACKAGES, "tests"])
+def test_each_folder_says_what_enters_and_leaves(package: str) -> None:
+    text = (ROOT / package / "README.md").read_text(encoding="utf-8")
+    assert "nters" in text and "eaves" in text
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_a_module_says_what_it_is_and_stays_small(path: Path) -> None:
+    module = tree(path)
+    assert ast.get_docstring(module), "a module begins with what it is for"
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+    assert path.stem not in CUPBOARDS
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_functions_fit_a_screen_and_take_few_arguments(path: Path) -> None:
+    for node in ast.walk(tree(path)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            assert (node.end_lineno or 0) - node.lineno + 1 <= 50, f"{node.name} is too long"
+            assert len(node.args.args) + len(node.args.kwonlyargs) <= 8, f"{node.name} takes too much"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_sql_stands_in_sql_only(path: Path) -> None:
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            assert not SQL.match(node.value), node.value[:60]
+
+
+def test_only_the_doors_open_connections() -> None:
+    for path in SOURCES:
+        if name(path) != "core/database.py":
+            text = path.read_text(encoding="utf-8")
+            assert "asyncpg.connect" not in text and "create_pool" not in text, name(path)
+
+
+def test_only_settings_and_starts_read_the_environment() -> None:
+    allowed = {"core/settings.py", "web/__main__.py", "pipeline/__main__.py", "sql/__main__.py"}
+    for path in SOURCES:
+        if name(path) not in allowed and not name(path).startswith("cloudmetrics/"):
+            assert "os.environ" not in path.read_text(encoding="utf-8"), name(path)
+
+
+def test_every_named_query_is_used() -> None:
+    code = "\n".join(path.read_text(encoding="utf-8") for path in SOURCES)
+    code += (ROOT / "tests/conftest.py").read_text(encoding="utf-8")
+    for path in sorted(QUERIES_FOLDER.glob("*.sql")):
+        for block in parse_blocks(path.read_text(encoding="utf-8"), path.name):
+            stem = re.sub(r"_(1m|5m|1h|visitors|sessions|durations|eq|ne|in|not_in|contains|prefix|gte?|lte?)$", "", block)
+            assert f'"{block}"' in code or f'f"{stem}_' in code or f'f"{{place}}_' in code, f"{path.name}: {block}"
+
+
+def test_no_file_names_a_registry_or_a_place_of_this_machine() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    for file in tracked:
+        path = ROOT / file
+        if path.suffix in {".gz", ".png"} or not path.is_file():
+            continue
+        text = path.read_text(encoding="utf-8", errors="replace")
+        assert "index-url" not in text or file.startswith("tests/architecture"), file
+        assert '"resolved"' not in text or file.startswith("tests/architecture"), file
+
+
+def test_locks_hash_every_package() -> None:
+    for lock in (ROOT / "locks").glob("*.txt"):
+        text = lock.read_text(encoding="utf-8")
+        assert text.count("--hash=sha256:") >= text.count("==") > 20
+        assert "http" not in text.replace("httptools", "").replace("httpx2", "").replace("httpcore2", "")
+
+
+def test_the_readme_lists_every_setting() -> None:
+    from core.settings import PREFIX, Settings  # noqa: PLC0415
+
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(readme.splitlines()) <= 150
+    for setting in Settings.__dataclass_fields__:
+        assert f"`{PREFIX}{setting.upper()}`" in readme, setting

@@ -1,0 +1,172 @@
+"""Real servers for tests: one PostgreSQL and one Valkey a session, a fresh migrated database a module."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from cloudmetrics.data_folder import DataFolder
+from cloudmetrics.embedded import postgres, valkey
+from core import accounts
+from core.accounts import KeyRequest
+from core.database import Database, as_owner
+from core.keys import ApiKey
+from core.queries import named
+from core.settings import Settings
+from core.tenancy import KeyKind, Scope, Tenant, Tier
+from core.valkey import open_valkey
+from core.valkey_log import ValkeyLog
+from sql.__main__ import migrate
+
+ROOT = Path(__file__).resolve().parent.parent
+TEMPLATE = "cm_template"
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """A data folder whose servers run."""
+
+    folder: DataFolder
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    folder = DataFolder.at(tmp_path_factory.mktemp("servers"))
+    folder.create()
+    settings = folder.settings({})
+    processes = [valkey.start_valkey(folder, settings), postgres.start_postgres(folder)]
+
+    async def prepare() -> None:
+        for _ in range(200):
+            if await valkey.is_answering(settings.redis_url) and await postgres.is_answering(folder):
+                break
+            await asyncio.sleep(0.05)
+        await postgres.bootstrap(folder, TEMPLATE)
+        await migrate(folder.database_url("owner", TEMPLATE))
+
+    try:
+        asyncio.run(prepare())
+        yield Servers(folder)
+    finally:
+        for process, signum in zip(processes, (signal.SIGTERM, signal.SIGINT), strict=True):
+            process.send_signal(signum)
+            process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def settings(servers: Servers) -> Settings:
+    """Settings of a fresh migrated database and an empty Valkey."""
+    name = f"test_{next(_numbers)}"
+    folder = servers.folder
+
+    async def make() -> None:
+        async with as_owner(folder.database_url("superuser", "postgres")) as connection:
+            text = named("bootstrap", "create_database_like").text
+            await connection.execute(text.format(name=name, template=TEMPLATE))
+        client = open_valkey(folder.settings({}).redis_url, seconds=2.0, connections=1)
+        await client.flushall()
+        await client.aclose()
+
+    asyncio.run(make())
+    urls = {
+        f"CLOUDMETRICS_{role.upper()}_URL": folder.database_url(role, name)
+        for role in ("owner", "app", "writer", "doorkeeper")
+    }
+    base = folder.settings({}).to_env()
+    return Settings.from_env({**base, **urls})
+
+
+@pytest.fixture
+async def database(settings: Settings) -> AsyncIterator[Database]:
+    database = Database(settings, pool_size=4)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def log(settings: Settings) -> AsyncIterator[ValkeyLog]:
+    log = ValkeyLog(settings.redis_url, max_bytes=256 * 1024 * 1024, retention_hours=72)
+    yield log
+    await log.close()
+
+
+@pytest.fixture
+async def tenant(database: Database) -> Tenant:
+    return await accounts.create_tenant(
+        database, slug=f"tenant-{next(_numbers)}", name="Test", tier=Tier.SELF_HOSTED
+    )
+
+
+async def make_key(database: Database, settings: Settings, tenant: Tenant, **asked: object) -> tuple[ApiKey, str]:
+    """A key of a tenant and its secret; a secret key with all scopes unless asked otherwise."""
+    wanted: dict[str, object] = {"kind": KeyKind.SECRET, "name": "t", "scopes": frozenset(Scope), "is_unsigned": True}
+    made = await accounts.create_key(
+        database, tenant, KeyRequest(**{**wanted, **asked}), master_key=settings.master_key_bytes()  # type: ignore[arg-type]
+    )
+    key = await accounts.find_key(database, key_id=made.key_id)
+    assert key is not None
+    return key, made.secret
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A whole running instance, as `up --json` described it."""
+
+    data: Path
+    url: str
+    secret_key: str
+    secret_key_id: str
+    publishable_key: str
+
+    def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return run_cli(*arguments, "--data", str(self.data), check=check)
+
+    def pid(self, name: str) -> int:
+        run = json.loads((self.data / "run.json").read_text())
+        return int(run["pid"] if name == "supervisor" else run["children"][name]["pid"])
+
+
+def run_cli(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """`python -m cloudmetrics …`, to its end."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("CLOUDMETRICS_")}
+    return subprocess.run(
+        [sys.executable, "-m", "cloudmetrics", *arguments],
+        cwd=ROOT, env=environ, capture_output=True, text=True, timeout=180, check=check,
+    )  # fmt: skip
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start_instance(data: Path, *arguments: str) -> Instance:
+    """`up --detach` on a free port."""
+    done = run_cli("up", "--data", str(data), "--port", str(free_port()), "--detach", "--json", *arguments, check=False)
+    assert done.returncode == 0, done.stderr
+    block = json.loads(done.stdout)
+    return Instance(data, block["url"], block["secret_key"], block["secret_key_id"], block["publishable_key"])
+
+
+@pytest.fixture(scope="module")
+def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+    """An empty instance of the embedded size; its folder's name has a space in it."""
+    data = tmp_path_factory.mktemp("an instance") / "data"
+    running = start_instance(data, "--empty")
+    try:
+        yield running
+    finally:
+        running.cli("down")

@@ -1,0 +1,56 @@
+"""The doors hold: one tenant's rows are nobody else's, and without a tenant there is an error, not silence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from core import accounts
+from core.database import Database
+from core.errors import DatabaseUnavailable, Misconfigured
+from core.queries import parse_blocks
+from core.settings import Settings
+from core.tenancy import Tenant, Tier
+from tests.conftest import make_key
+
+COUNT_KEYS = parse_blocks("-- count_keys()\n-- Keys that are seen.\nSELECT count(*) AS n FROM api_keys;", "test")["count_keys"]
+
+
+async def test_a_tenant_sees_its_own_keys_only(database: Database, settings: Settings, tenant: Tenant) -> None:
+    other = await accounts.create_tenant(database, slug="other", name="", tier=Tier.FREE)
+    await make_key(database, settings, tenant)
+    await make_key(database, settings, other)
+    async with database.as_tenant(tenant.id) as session:
+        row = await session.fetchrow(COUNT_KEYS)
+    assert row is not None and row["n"] == 1
+
+
+async def test_without_a_tenant_there_is_an_error(database: Database, settings: Settings, tenant: Tenant) -> None:
+    await make_key(database, settings, tenant)
+    async with database.as_tenant(tenant.id) as session:
+        await session.fetchrow(COUNT_KEYS)
+    with pytest.raises(Exception, match=r"tenant|uuid"):
+        async with database._session("app", readonly=True, seconds=5) as session:
+            await session.fetchrow(COUNT_KEYS)
+
+
+async def test_a_role_that_could_bypass_is_refused(settings: Settings) -> None:
+    database = Database(replace(settings, app_url=settings.owner_url))
+    with pytest.raises(Misconfigured, match="owns tables"):
+        async with database._session("app", readonly=True, seconds=5):
+            pass
+    await database.close()
+
+
+async def test_a_server_that_is_away_is_said_so(settings: Settings) -> None:
+    database = Database(replace(settings, app_url="postgresql://x@/x?host=/nonexistent"))
+    with pytest.raises(DatabaseUnavailable):
+        async with database._session("app", readonly=True, seconds=5):
+            pass
+    await database.close()
+
+
+async def test_a_taken_slug_is_refused_without_telling_whose(database: Database, tenant: Tenant) -> None:
+    with pytest.raises(Exception, match="is taken"):
+        await accounts.create_tenant(database, slug=tenant.slug, name="", tier=Tier.FREE)
