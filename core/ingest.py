@@ -29,7 +29,7 @@ from core.queries import named
 from core.seen import WINDOW_SECONDS, SeenIds
 from core.tenancy import Tenant, TenantId
 from core.topics import raw_topic
-from core.validation import Clock, EventRejected, VerifiedEvent, verify_event
+from core.validation import Clock, EventRejected, verify_event
 
 FIND_KNOWN_IDS = named("keys", "find_known_ids")
 # After a failure the ledger is not asked again this long: ingest must not wait for a database that is away.
@@ -67,7 +67,7 @@ class Receipt(msgspec.Struct, frozen=True):
 class Delivery:
     """One request to ingest: a body of verified origin and what the connection told.
 
-    `seed` makes the ids of events that have none: the same signed request gives the same ids.
+    `seed` and `signed_ms` make the ids of events that have none: the same signed request gives the same ids.
     """
 
     key: ApiKey
@@ -80,6 +80,7 @@ class Delivery:
     client_user_agent: str = ""
     country: str = ""
     seed: bytes = b""
+    signed_ms: int = 0
 
 
 class Ingest:
@@ -114,7 +115,7 @@ class Ingest:
                     index, None, EventStatus.REJECTED, refusal.code, refusal.field or "", refusal.message
                 )
                 continue
-            event_id = verified.id or self._made_id(delivery, index, verified)
+            event_id = verified.id or _made_id(delivery, index)
             if verified.id is not None or delivery.seed:
                 given.append(event_id)
             taken.append(AcceptedEvent(index, event_id, verified.timestamp_ms))
@@ -183,10 +184,10 @@ class Ingest:
         if used >= limit:
             raise quota_exceeded(tenant, limit, datetime.now(UTC))
 
-    def _made_id(self, delivery: Delivery, index: int, verified: VerifiedEvent) -> UUID:
-        seed = delivery.seed + index.to_bytes(2, "big") if delivery.seed else None
-        made_ms = verified.timestamp_ms if seed else delivery.received_ms
-        return new_event_id(made_ms, hashlib.sha256(seed).digest() if seed else None)
+
+def _made_id(delivery: Delivery, index: int) -> UUID:
+    seed = delivery.seed + index.to_bytes(2, "big") if delivery.seed else None
+    return new_event_id(delivery.signed_ms or delivery.received_ms, hashlib.sha256(seed).digest() if seed else None)
 
 
 def quota_exceeded(tenant: Tenant, limit: int, now: datetime) -> TooMany:

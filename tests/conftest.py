@@ -104,16 +104,17 @@ async def log(settings: Settings) -> AsyncIterator[ValkeyLog]:
 
 @pytest.fixture
 async def tenant(database: Database) -> Tenant:
-    return await accounts.create_tenant(
-        database, slug=f"tenant-{next(_numbers)}", name="Test", tier=Tier.SELF_HOSTED
-    )
+    return await accounts.create_tenant(database, slug=f"tenant-{next(_numbers)}", name="Test", tier=Tier.SELF_HOSTED)
 
 
 async def make_key(database: Database, settings: Settings, tenant: Tenant, **asked: object) -> tuple[ApiKey, str]:
     """A key of a tenant and its secret; a secret key with all scopes unless asked otherwise."""
     wanted: dict[str, object] = {"kind": KeyKind.SECRET, "name": "t", "scopes": frozenset(Scope), "is_unsigned": True}
     made = await accounts.create_key(
-        database, tenant, KeyRequest(**{**wanted, **asked}), master_key=settings.master_key_bytes()  # type: ignore[arg-type]
+        database,
+        tenant,
+        KeyRequest(**{**wanted, **asked}),
+        master_key=settings.master_key_bytes(),  # type: ignore[arg-type]
     )
     key = await accounts.find_key(database, key_id=made.key_id)
     assert key is not None

@@ -14,7 +14,9 @@ from core.settings import Settings
 from core.tenancy import Tenant, Tier
 from tests.conftest import make_key
 
-COUNT_KEYS = parse_blocks("-- count_keys()\n-- Keys that are seen.\nSELECT count(*) AS n FROM api_keys;", "test")["count_keys"]
+COUNT_KEYS = parse_blocks("-- count_keys()\n-- Keys that are seen.\nSELECT count(*) AS n FROM api_keys;", "test")[
+    "count_keys"
+]
 
 
 async def test_a_tenant_sees_its_own_keys_only(database: Database, settings: Settings, tenant: Tenant) -> None:

@@ -34,7 +34,16 @@ def test_an_old_or_early_signature_does_not_pass(now: int) -> None:
 
 @pytest.mark.parametrize(
     "header",
-    ["", "t=1", "v1=" + "a" * 64, "t=x,v1=" + "a" * 64, "t=1,v1=", "t=1,v1=" + "A" * 64, "t=1,t=2,v1=" + "a" * 64, "a" * 1000],
+    [
+        "",
+        "t=1",
+        "v1=" + "a" * 64,
+        "t=x,v1=" + "a" * 64,
+        "t=1,v1=",
+        "t=1,v1=" + "A" * 64,
+        "t=1,t=2,v1=" + "a" * 64,
+        "a" * 1000,
+    ],
 )
 def test_a_malformed_header_is_said_so(header: str) -> None:
     with pytest.raises(Unauthenticated) as refusal:

@@ -87,7 +87,12 @@ def test_a_wrong_clock_is_corrected_and_a_right_one_left_alone() -> None:
     assert near.skew_ms == 0
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda v: st.lists(v) | st.dictionaries(st.text(), v)))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda v: st.lists(v) | st.dictionaries(st.text(), v),
+    )
+)
 def test_any_json_is_taken_or_refused_never_a_crash(value: Any) -> None:
     try:
         verify({"type": "a", "properties": {"value": value}, "user_id": value if isinstance(value, str) else None})

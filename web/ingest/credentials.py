@@ -16,10 +16,11 @@ from web.auth.keys import KeyRing, KnownKey
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """A known key, and the seed of ids that a signed request gives its events."""
+    """A known key, and what a signed request makes the ids of its events from."""
 
     known: KnownKey
     seed: bytes = b""
+    signed_ms: int = 0
 
     @property
     def is_browser(self) -> bool:
@@ -69,7 +70,7 @@ async def _signed(request: Request, body: bytes, keys: KeyRing) -> Sender:
     signature = parse_signature(request.headers["x-cm-signature"])
     known = await keys.by_id(request.headers["x-cm-key"])
     check_signature(signature, known.secrets, now=time.time(), method=request.method, path=request.url.path, body=body)
-    return Sender(known, seed=signature.digests[0].encode())
+    return Sender(known, seed=signature.digests[0].encode(), signed_ms=signature.timestamp * 1000)
 
 
 def _check_origin(request: Request, known: KnownKey) -> None:

@@ -83,6 +83,7 @@ class IngestDoor:
             client_user_agent=request.headers.get("user-agent", "") if is_browser else "",
             country=_country(request.headers, settings) if is_browser else "",
             seed=sender.seed,
+            signed_ms=sender.signed_ms,
         )
 
 

@@ -1,0 +1,153 @@
+"""The live stream as a stock client sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Any
+
+import httpx2
+import pytest
+import websockets
+from gql import Client, gql
+from gql.transport.websockets import WebsocketsTransport
+
+from tests.conftest import Instance
+
+pytestmark = pytest.mark.slow
+STREAM = """subscription($q: MetricQuery!, $r: String) {
+  series(query: $q, resumeFrom: $r) { kind seq epoch cursor watermark columns }
+}"""
+QUESTION = {"metric": "events", "range": {"last": "10m"}, "interval": "MINUTE"}
+
+
+async def send(instance: Instance, **event: Any) -> None:
+    body = {"events": [{"type": "live", "context": {"user_agent": ""}, **event}]}
+    async with httpx2.AsyncClient() as client:
+        headers = {"Authorization": f"Bearer {instance.publishable_key}"}
+        answer = await client.post(f"{instance.url}/v1/events", json=body, headers=headers)
+        assert answer.status_code == 202
+
+
+def transport(instance: Instance) -> WebsocketsTransport:
+    return WebsocketsTransport(
+        url=f"{instance.url.replace('http', 'ws', 1)}/graphql",
+        init_payload={"authorization": f"Bearer {instance.secret_key}"},
+        subprotocols=[WebsocketsTransport.GRAPHQLWS_SUBPROTOCOL],
+    )
+
+
+def total(frame: dict[str, Any]) -> int:
+    return int(frame["columns"]["series"][0]["total"])
+
+
+async def next_frame(frames: Any, *kinds: str) -> dict[str, Any]:
+    async with asyncio.timeout(15):
+        while True:
+            frame: dict[str, Any] = (await anext(frames))["series"]
+            if frame["kind"] in kinds:
+                return frame
+
+
+async def test_python_gql_receives_a_snapshot_and_then_what_changed(instance: Instance) -> None:
+    async with Client(transport=transport(instance), fetch_schema_from_transport=True) as session:
+        frames = session.subscribe(gql(STREAM), variable_values={"q": QUESTION})
+        snapshot = await next_frame(frames, "SNAPSHOT")
+        assert snapshot["seq"] == 1
+        await send(instance)
+        delta = await next_frame(frames, "DELTA")
+        assert delta["seq"] == 2 and delta["epoch"] == snapshot["epoch"]
+        assert total(delta) == total(snapshot) + 1
+        assert len(delta["columns"]["timestamps"]) <= 2
+        await frames.aclose()
+
+
+async def test_a_late_event_is_a_revision_of_its_bucket(instance: Instance) -> None:
+    async with Client(transport=transport(instance)) as session:
+        frames = session.subscribe(gql(STREAM), variable_values={"q": QUESTION})
+        await next_frame(frames, "SNAPSHOT")
+        late = time.time() - 300
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(late))
+        await send(instance, timestamp=stamp)
+        revision = await next_frame(frames, "REVISION", "DELTA")
+        assert revision["columns"]["timestamps"] == [int(late) // 60 * 60_000]
+        await frames.aclose()
+
+
+async def test_a_resumed_stream_says_gap_and_makes_itself_whole(instance: Instance) -> None:
+    async with Client(transport=transport(instance)) as session:
+        frames = session.subscribe(gql(STREAM), variable_values={"q": QUESTION, "r": "abcdef.7"})
+        first = (await anext(frames))["series"]
+        second = (await anext(frames))["series"]
+        assert (first["kind"], second["kind"]) == ("GAP", "SNAPSHOT")
+        await frames.aclose()
+
+
+async def test_a_frozen_second_is_followed_by_the_same_number_as_a_query(instance: Instance) -> None:
+    async with Client(transport=transport(instance)) as session:
+        frames = session.subscribe(gql(STREAM), variable_values={"q": QUESTION})
+        state = {**(await next_frame(frames, "SNAPSHOT"))["columns"]}
+        values = dict(zip(state["timestamps"], state["series"][0]["values"], strict=True))
+        for _ in range(20):
+            await send(instance)
+        async with asyncio.timeout(15):
+            target = sum(values.values()) + 20
+            while sum(values.values()) < target:
+                frame = await next_frame(frames, "DELTA", "REVISION")
+                columns = frame["columns"]
+                values |= dict(zip(columns["timestamps"], columns["series"][0]["values"], strict=True))
+        answer = await asyncio.to_thread(query_now, instance)
+        assert {t: v for t, v in values.items() if v} == {t: v for t, v in answer.items() if v}
+        await frames.aclose()
+
+
+def query_now(instance: Instance) -> dict[int, int]:
+    text = "query($q: MetricQuery!) { series(query: $q) { columns } }"
+    body = {"query": text, "variables": {"q": QUESTION}}
+    answer = httpx2.post(
+        f"{instance.url}/graphql", json=body, headers={"Authorization": f"Bearer {instance.secret_key}"}
+    ).json()
+    columns = answer["data"]["series"]["columns"]
+    return dict(zip(columns["timestamps"], columns["series"][0]["values"], strict=True))
+
+
+INIT = json.dumps({"type": "connection_init"})
+
+
+@pytest.mark.parametrize(
+    ("messages", "code"),
+    [
+        (["[]"], 4400),
+        (["null"], 4400),
+        (["nonsense"], 4400),
+        (["[" * 50_000], 4400),
+        ([json.dumps({"type": "connection_init", "payload": 5})], 4400),
+        ([INIT], 4401),
+        ([json.dumps({"type": "subscribe", "id": "1", "payload": {"query": "{__typename}"}})], 4401),
+        (["GOOD_INIT", "GOOD_INIT"], 4429),
+        (["GOOD_INIT", json.dumps({"type": "subscribe", "id": {}, "payload": {"query": "{__typename}"}})], 4400),
+        (["GOOD_INIT", json.dumps({"type": "subscribe", "id": "1", "payload": None})], 4400),
+        (["GOOD_INIT", json.dumps({"type": "what"})], 4400),
+    ],
+)
+async def test_a_bad_socket_message_closes_with_its_code(instance: Instance, messages: list[str], code: int) -> None:
+    url = f"{instance.url.replace('http', 'ws', 1)}/graphql"
+    payload = {"authorization": f"Bearer {instance.secret_key}"}
+    good = json.dumps({"type": "connection_init", "payload": payload})
+    async with websockets.connect(url, subprotocols=["graphql-transport-ws"]) as socket:  # type: ignore[list-item]
+        for message in messages:
+            await socket.send(good if message == "GOOD_INIT" else message)
+        with pytest.raises(websockets.ConnectionClosed):
+            async with asyncio.timeout(10):
+                while True:
+                    await socket.recv()
+        assert socket.close_code == code
+
+
+async def test_another_protocol_is_not_spoken(instance: Instance) -> None:
+    url = f"{instance.url.replace('http', 'ws', 1)}/graphql"
+    async with websockets.connect(url) as socket:
+        with pytest.raises(websockets.ConnectionClosed):
+            await socket.recv()
+        assert socket.close_code == 4406
