@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -79,13 +80,13 @@ class Child:
             process.wait()
 
 
-def python_child(module: str, *arguments: str, environ: dict[str, str], log: Path, niceness: int = 0) -> Start:
-    """Starts `python -m module` from the checkout, its output in a log file."""
+def python_child(module: str, *arguments: str, environ: dict[str, str], log: Path | None, niceness: int = 0) -> Start:
+    """Starts `python -m module` from the checkout, its output in a log file; None: on our own stderr."""
 
     def start() -> subprocess.Popen[bytes]:
-        if log.exists() and log.stat().st_size > MAX_LOG_BYTES:
+        if log is not None and log.exists() and log.stat().st_size > MAX_LOG_BYTES:
             log.replace(log.with_suffix(".old"))
-        with open(log, "ab") as output:
+        with open(log, "ab") if log is not None else nullcontext(sys.stderr) as output:
             return subprocess.Popen(
                 [sys.executable, "-m", module, *arguments],
                 cwd=CHECKOUT,

@@ -106,19 +106,20 @@ class Supervisor:
         log = folder.logs / "pipeline.log"
         self._add(Child("pipeline", python_child("pipeline", "all", environ=environ, log=log, niceness=10)))
         await self._until(self._is_ready, "web")
-        self._start_demo(is_first=is_first)
         self._write_note()
+        self._start_demo(is_first=is_first)
         return self._block()
 
     def _start_demo(self, *, is_first: bool) -> None:
         folder = self._wanted.folder
         has_demo = bool(folder.read("demo"))
         if is_first and not self._wanted.is_empty:
-            folder.write("demo", {"backfill_days": DEMO_DAYS})
+            folder.write("demo", {"sent_until_ms": 0})
             has_demo = True
         if has_demo:
-            arguments = ("demo", "--data", str(folder.path), "--backfill-days", str(DEMO_DAYS))
-            start = python_child("cloudmetrics", *arguments, environ={}, log=folder.logs / "demo.log")
+            arguments = ("demo", "--data", str(folder.path), "--backfill-days", str(DEMO_DAYS), "--resume")
+            seed = ("--seed", "first start")
+            start = python_child("cloudmetrics", *arguments, *seed, environ={}, log=None, niceness=15)
             self._add(Child("demo", start, is_once=True))
 
     def _add(self, child: Child) -> None:

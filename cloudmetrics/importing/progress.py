@@ -11,9 +11,10 @@ FILE_SECONDS = 5.0
 
 
 class Progress:
-    """How far an import is. `total` is in bytes, 0 when not known."""
+    """How far something is. `total` is in units of the positions shown, 0 when not known."""
 
-    def __init__(self, name: str, total: int) -> None:
+    def __init__(self, name: str, total: int, *, counted: str = "lines") -> None:
+        self._counted = counted
         self._name = name
         self._total = total
         self._started = time.monotonic()
@@ -27,7 +28,7 @@ class Progress:
             return
         self._shown_at = now
         rate = count / max(now - self._started, 1e-9)
-        text = f"{self._name} {self._bar(position)}{count:,} lines, {rate:,.0f}/s"
+        text = f"{self._name} {self._bar(position)}{count:,} {self._counted}, {rate:,.0f}/s"
         if self._is_terminal:
             sys.stderr.write(f"\r{text}\x1b[K" + ("\n" if is_last else ""))
         else:

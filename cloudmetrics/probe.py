@@ -1,0 +1,234 @@
+"""A probe event through every hop: accepted, enriched, counted, read back, and received on a live stream.
+
+It belongs to a tenant of its own, so that nobody's numbers move.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import httpx2
+import websockets
+from websockets.asyncio.client import ClientConnection, connect
+
+from cloudmetrics import accounts
+from cloudmetrics.data_folder import DataFolder
+from core.errors import CloudMetricsError
+from core.settings import Settings
+from core.tenancy import KeyKind, Scope, Tier
+from core.topics import ENRICHED, UPDATES, is_raw_topic
+from core.valkey_log import ValkeyLog
+
+TENANT = "cloudmetrics-doctor"
+HOP_SECONDS = 15.0
+POLL_SECONDS = 0.01
+STREAM = 'subscription { series(query: {metric: "events", range: {last: "5m"}, interval: MINUTE}) { kind columns } }'
+READ = "query($s: String!) { tenant { events(first: 1, filter: {sessionId: $s}) { edges { node { id } } } } }"
+
+
+class HopFailed(CloudMetricsError):
+    """A hop did not do its part."""
+
+    default_code = "hop_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """One hop's outcome. `ms` is the time of the call, or since the probe was accepted; `advice` when it failed."""
+
+    name: str
+    is_ok: bool
+    ms: float
+    detail: str
+    advice: str = ""
+
+
+ADVICE = {
+    "web": "the web process does not answer: see logs/web.log in the data folder, then restart with `down` and `up`",
+    "database": "PostgreSQL does not answer: see logs/postgres.log; is the disk full?",
+    "log": "Valkey does not answer: see logs/valkey.log; is the disk full?",
+    "accept": "the ingest door refused or did not answer: see logs/web.log",
+    "live stream opens": "the GraphQL socket did not open: see logs/web.log",
+    "enrich": "the enrich worker does not move: see logs/pipeline.log, and `status` for how far it is behind",
+    "aggregate": "the aggregate worker does not move: see logs/pipeline.log, and `status` for how far it is behind",
+    "bridge": "the bridge does not move: see logs/pipeline.log, and `status` for how far it is behind",
+    "read back": "the event is counted and cannot be read: see logs/web.log and logs/postgres.log",
+    "live frame": "the event is counted and no frame came: see logs/web.log and logs/pipeline.log",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What the hops need."""
+
+    url: str
+    key: str
+    client: httpx2.AsyncClient
+    log: ValkeyLog
+
+    async def run(self) -> AsyncIterator[Hop]:
+        """Every hop in order; ends with the first that fails."""
+        hops: list[tuple[str, Callable[[], Awaitable[str]]]] = [
+            ("web", self._web), ("database", self._part("database")), ("log", self._part("log")),
+        ]  # fmt: skip
+        for name, check in hops:
+            hop = await _timed(name, check, time.perf_counter())
+            yield hop
+            if not hop.is_ok:
+                return
+        async for hop in self._event():
+            yield hop
+
+    async def _event(self) -> AsyncIterator[Hop]:
+        opening = time.perf_counter()
+        try:
+            async with self._subscribed() as socket:
+                yield Hop("live stream opens", True, _ms(opening), "snapshot received")
+                async for hop in self._follow(socket):
+                    yield hop
+        except (OSError, TimeoutError, HopFailed, websockets.WebSocketException) as error:
+            yield Hop("live stream opens", False, _ms(opening), _said(error), ADVICE["live stream opens"])
+
+    async def _follow(self, socket: ClientConnection) -> AsyncIterator[Hop]:
+        """The probe from its 202 to its frame."""
+        session = f"probe-{uuid4()}"
+        hop = await _timed("accept", lambda: self._send(session), time.perf_counter())
+        yield hop
+        sent, sent_ms = time.perf_counter(), time.time() * 1000
+        frame = asyncio.create_task(_timed("live frame", lambda: _delta(socket), sent))
+        for name, check in self._workers(sent_ms, session):
+            if hop.is_ok:
+                hop = await _timed(name, check, sent)
+                yield hop
+        if hop.is_ok:
+            yield await frame
+        frame.cancel()
+
+    def _workers(self, sent_ms: float, session: str) -> list[tuple[str, Callable[[], Awaitable[str]]]]:
+        return [
+            ("enrich", lambda: self._done("enrich", is_raw_topic, sent_ms)),
+            ("aggregate", lambda: self._done("aggregate", lambda topic: topic == ENRICHED, sent_ms)),
+            ("bridge", lambda: self._done("bridge", lambda topic: topic == UPDATES, sent_ms)),
+            ("read back", lambda: self._read_back(session)),
+        ]
+
+    async def _web(self) -> str:
+        answer = await self.client.get(f"{self.url}/health/live")
+        if answer.status_code != 200:
+            raise HopFailed(f"answered {answer.status_code}")
+        return self.url
+
+    def _part(self, name: str) -> Callable[[], Awaitable[str]]:
+        async def check() -> str:
+            found = (await self.client.get(f"{self.url}/health/ready")).json()[name]
+            if found != "ok":
+                raise HopFailed(str(found))
+            return "answers"
+
+        return check
+
+    async def _send(self, session: str) -> str:
+        event = {"type": "probe", "session_id": session, "context": {"user_agent": ""}}
+        answer = await self.client.post(f"{self.url}/v1/events", json={"events": [event]}, headers=self._headers())
+        if answer.status_code != 202 or answer.json()["accepted"] != 1:
+            raise HopFailed(f"{answer.status_code} {answer.text[:200]}")
+        return f"202, request {answer.headers['x-request-id']}"
+
+    async def _done(self, group: str, matches: Callable[[str], bool], sent_ms: float) -> str:
+        while await self.log.done_until(group, matches) < sent_ms:
+            await asyncio.sleep(POLL_SECONDS)
+        return "done with everything up to the probe"
+
+    async def _read_back(self, session: str) -> str:
+        while True:
+            body = {"query": READ, "variables": {"s": session}}
+            answer = (await self.client.post(f"{self.url}/graphql", json=body, headers=self._headers())).json()
+            if edges := answer["data"]["tenant"]["events"]["edges"]:
+                return f"event {edges[0]['node']['id']}"
+            await asyncio.sleep(POLL_SECONDS)
+
+    @asynccontextmanager
+    async def _subscribed(self) -> AsyncIterator[ClientConnection]:
+        address = f"{self.url.replace('http', 'ws', 1)}/graphql"
+        protocol = websockets.Subprotocol("graphql-transport-ws")
+        async with asyncio.timeout(HOP_SECONDS):
+            socket = await connect(address, subprotocols=[protocol], proxy=None)
+        try:
+            async with asyncio.timeout(HOP_SECONDS):
+                await _say(socket, type="connection_init", payload={"authorization": f"Bearer {self.key}"})
+                await _say(socket, type="subscribe", id="probe", payload={"query": STREAM})
+                await _frame(socket, "SNAPSHOT")
+            yield socket
+        finally:
+            await socket.close()
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.key}"}
+
+
+@asynccontextmanager
+async def open_probe(folder: DataFolder, url: str) -> AsyncIterator[Probe]:
+    """A probe of a local instance, as its own tenant."""
+    settings = folder.settings(os.environ)
+    log = ValkeyLog(settings.redis_url, max_bytes=settings.log_max_bytes, retention_hours=settings.log_retention_hours)
+    async with httpx2.AsyncClient(timeout=HOP_SECONDS, trust_env=False) as client:
+        try:
+            yield Probe(url, await _own_key(folder, settings), client, log)
+        finally:
+            await log.close()
+
+
+async def _own_key(folder: DataFolder, settings: Settings) -> str:
+    known = folder.read("doctor")
+    if not known:
+        await accounts.create_tenant(settings, slug=TENANT, name="Doctor's probes", tier=Tier.SELF_HOSTED)
+        made = await accounts.create_key(
+            settings, tenant=TENANT, kind=KeyKind.SECRET, name="probe", scopes=frozenset(Scope), is_unsigned=True
+        )
+        known = {"key": made.secret}
+        folder.write("doctor", known)
+    return str(known["key"])
+
+
+async def _timed(name: str, check: Callable[[], Awaitable[str]], since: float) -> Hop:
+    try:
+        async with asyncio.timeout(HOP_SECONDS):
+            detail = await check()
+    except (CloudMetricsError, httpx2.HTTPError, websockets.WebSocketException, OSError, TimeoutError) as error:
+        return Hop(name, False, _ms(since), _said(error), ADVICE[name])
+    return Hop(name, True, _ms(since), detail)
+
+
+async def _delta(socket: ClientConnection) -> str:
+    return await _frame(socket, "DELTA", "REVISION")
+
+
+async def _frame(socket: ClientConnection, *kinds: str) -> str:
+    while True:
+        message: dict[str, Any] = json.loads(await socket.recv())
+        if message["type"] == "error":
+            raise HopFailed(str(message["payload"])[:200])
+        if message["type"] == "next" and message["payload"]["data"]["series"]["kind"] in kinds:
+            return f"{message['payload']['data']['series']['kind']} received"
+
+
+async def _say(socket: ClientConnection, **message: Any) -> None:
+    await socket.send(json.dumps(message))
+
+
+def _ms(since: float) -> float:
+    return round((time.perf_counter() - since) * 1000, 1)
+
+
+def _said(error: BaseException) -> str:
+    if isinstance(error, CloudMetricsError):
+        return error.message
+    return f"no answer within {HOP_SECONDS:.0f} s" if isinstance(error, TimeoutError) else f"{error!r}"[:200]
