@@ -26,6 +26,7 @@ COMMANDS = {
     "down": "stop what `up --detach` started",
     "status": "what runs, where, how much data, how far behind",
     "doctor": "send a probe event through every hop and time each",
+    "watch": "follow a metric live, in the terminal",
     "import": "import an access log, or events as lines of JSON",
     "demo": "send generated traffic",
     "tenant": "create and list tenants",

@@ -6,21 +6,18 @@ It belongs to a tenant of its own, so that nobody's numbers move.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
 from uuid import uuid4
 
 import httpx2
-import websockets
-from websockets.asyncio.client import ClientConnection, connect
 
 from cloudmetrics import accounts
 from cloudmetrics.data_folder import DataFolder
+from cloudmetrics.stream import Frame, StreamRefused, open_stream
 from core.errors import CloudMetricsError
 from core.settings import Settings
 from core.tenancy import KeyKind, Scope, Tier
@@ -30,7 +27,8 @@ from core.valkey_log import ValkeyLog
 TENANT = "cloudmetrics-doctor"
 HOP_SECONDS = 15.0
 POLL_SECONDS = 0.01
-STREAM = 'subscription { series(query: {metric: "events", range: {last: "5m"}, interval: MINUTE}) { kind columns } }'
+PROBE_SECONDS = 60.0
+QUESTION = {"metric": "events", "range": {"last": "5m"}, "interval": "MINUTE"}
 READ = "query($s: String!) { tenant { events(first: 1, filter: {sessionId: $s}) { edges { node { id } } } } }"
 
 
@@ -90,20 +88,21 @@ class Probe:
     async def _event(self) -> AsyncIterator[Hop]:
         opening = time.perf_counter()
         try:
-            async with self._subscribed() as socket:
+            async with asyncio.timeout(PROBE_SECONDS), open_stream(self.url, self.key, QUESTION) as frames:
+                await _next(frames, "SNAPSHOT")
                 yield Hop("live stream opens", True, _ms(opening), "snapshot received")
-                async for hop in self._follow(socket):
+                async for hop in self._follow(frames):
                     yield hop
-        except (OSError, TimeoutError, HopFailed, websockets.WebSocketException) as error:
+        except (TimeoutError, HopFailed, StreamRefused) as error:
             yield Hop("live stream opens", False, _ms(opening), _said(error), ADVICE["live stream opens"])
 
-    async def _follow(self, socket: ClientConnection) -> AsyncIterator[Hop]:
+    async def _follow(self, frames: AsyncIterator[Frame]) -> AsyncIterator[Hop]:
         """The probe from its 202 to its frame."""
         session = f"probe-{uuid4()}"
         hop = await _timed("accept", lambda: self._send(session), time.perf_counter())
         yield hop
         sent, sent_ms = time.perf_counter(), time.time() * 1000
-        frame = asyncio.create_task(_timed("live frame", lambda: _delta(socket), sent))
+        frame = asyncio.create_task(_timed("live frame", lambda: _next(frames, "DELTA", "REVISION"), sent))
         for name, check in self._workers(sent_ms, session):
             if hop.is_ok:
                 hop = await _timed(name, check, sent)
@@ -155,21 +154,6 @@ class Probe:
                 return f"event {edges[0]['node']['id']}"
             await asyncio.sleep(POLL_SECONDS)
 
-    @asynccontextmanager
-    async def _subscribed(self) -> AsyncIterator[ClientConnection]:
-        address = f"{self.url.replace('http', 'ws', 1)}/graphql"
-        protocol = websockets.Subprotocol("graphql-transport-ws")
-        async with asyncio.timeout(HOP_SECONDS):
-            socket = await connect(address, subprotocols=[protocol], proxy=None)
-        try:
-            async with asyncio.timeout(HOP_SECONDS):
-                await _say(socket, type="connection_init", payload={"authorization": f"Bearer {self.key}"})
-                await _say(socket, type="subscribe", id="probe", payload={"query": STREAM})
-                await _frame(socket, "SNAPSHOT")
-            yield socket
-        finally:
-            await socket.close()
-
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.key}"}
 
@@ -202,26 +186,16 @@ async def _timed(name: str, check: Callable[[], Awaitable[str]], since: float) -
     try:
         async with asyncio.timeout(HOP_SECONDS):
             detail = await check()
-    except (CloudMetricsError, httpx2.HTTPError, websockets.WebSocketException, OSError, TimeoutError) as error:
+    except (CloudMetricsError, httpx2.HTTPError, TimeoutError) as error:
         return Hop(name, False, _ms(since), _said(error), ADVICE[name])
     return Hop(name, True, _ms(since), detail)
 
 
-async def _delta(socket: ClientConnection) -> str:
-    return await _frame(socket, "DELTA", "REVISION")
-
-
-async def _frame(socket: ClientConnection, *kinds: str) -> str:
-    while True:
-        message: dict[str, Any] = json.loads(await socket.recv())
-        if message["type"] == "error":
-            raise HopFailed(str(message["payload"])[:200])
-        if message["type"] == "next" and message["payload"]["data"]["series"]["kind"] in kinds:
-            return f"{message['payload']['data']['series']['kind']} received"
-
-
-async def _say(socket: ClientConnection, **message: Any) -> None:
-    await socket.send(json.dumps(message))
+async def _next(frames: AsyncIterator[Frame], *kinds: str) -> str:
+    async for frame in frames:
+        if frame["kind"] in kinds:
+            return f"{frame['kind']} received"
+    raise HopFailed("the stream ended")
 
 
 def _ms(since: float) -> float:

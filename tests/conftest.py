@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from cloudmetrics.data_folder import DataFolder
@@ -28,6 +29,10 @@ from core.tenancy import KeyKind, Scope, Tenant, Tier
 from core.valkey import open_valkey
 from core.valkey_log import ValkeyLog
 from sql.__main__ import migrate
+
+# Timings are never asserted, and a run leaves no file behind.
+hypothesis.settings.register_profile("house", deadline=None, database=None)
+hypothesis.settings.load_profile("house")
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = "cm_template"
