@@ -114,8 +114,8 @@ class Sender:
         while self._pending:
             await self._reap(asyncio.FIRST_COMPLETED)
 
-    async def wait_counted(self) -> None:
-        """Waits until everything is queryable.
+    async def wait_counted(self, *, behind: int = 0) -> None:
+        """Waits until everything is queryable, but for so many requests.
 
         Raises:
             GaveUp: the workers have not moved for a minute.
@@ -123,7 +123,7 @@ class Sender:
         last: object = None
         while True:
             lag = await self._lag()
-            if lag is not None and sum(lag.values()) == 0:
+            if lag is not None and sum(lag.values()) <= behind:
                 return
             if lag is not None and lag != last:
                 last, self._moved_at = lag, time.monotonic()

@@ -1,13 +1,13 @@
 """Rollups: which cells are kept, and the record that tells of changed ones.
 
-A cell is (tenant, dimension, bucket, type, value, is_bot). Every event counts in nine: the total of its type
-(dimension '') and one for each dimension alone, at each of three resolutions.
+A cell is a slot (tenant, bucket, type, is_bot) and a value of a dimension. Every event counts in nine: the total of its
+type (dimension '') and one for each dimension alone, at each of three resolutions.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -32,15 +32,12 @@ class Resolution(StrEnum):
         return {"1m": 60, "5m": 300, "1h": 3600}[self.value]
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Cell:
-    """Where a summary belongs; `bucket` is its start in epoch seconds."""
+class Slot(NamedTuple):
+    """What the cells of one event have in common; `bucket` is its start in epoch seconds."""
 
     tenant_id: UUID
-    dimension: str
     bucket: int
     type: str
-    value: str
     is_bot: bool
 
 

@@ -15,6 +15,8 @@ LG_K = 12
 # Relative standard error of a merged HLL with 2^12 registers: 1.04 / sqrt(4096) (Flajolet et al. 2007).
 UNIQUES_ERROR = 0.0163
 KLL_K = 200
+# Below this many numbers the array costs more than it saves.
+WORTH_AN_ARRAY = 10
 # Normalised rank error of KLL with k = 200, two-sided 99 % (the library's own `normalized_rank_error`).
 QUANTILES_RANK_ERROR = 0.0133
 
@@ -86,7 +88,11 @@ class Quantiles:
         if len(values):
             if self._sketch is None:
                 self._sketch = datasketches.kll_doubles_sketch(KLL_K)
-            self._sketch.update(np.asarray(values, dtype=np.float64))
+            if len(values) < WORTH_AN_ARRAY:
+                for value in values:
+                    self._sketch.update(value)
+            else:
+                self._sketch.update(np.asarray(values, dtype=np.float64))
 
     def merge(self, other: Quantiles) -> None:
         if other._sketch is None:

@@ -13,6 +13,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+import uvloop
+
 from core.database import Database
 from core.errors import CloudMetricsError, Unavailable
 from core.hot import HotSets
@@ -150,7 +152,7 @@ def main() -> int:
     try:
         settings = Settings.from_env(os.environ)
         start_logging(settings.log_level)
-        asyncio.run(run(settings, KINDS if kind == "all" else (kind,)))
+        uvloop.run(run(settings, KINDS if kind == "all" else (kind,)))
     except CloudMetricsError as error:
         print(f"pipeline: {error.message}", file=sys.stderr)
         return 1

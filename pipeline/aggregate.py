@@ -14,7 +14,6 @@ from core.eventlog import EventLog, Offset, Partition, Record
 from core.events import EnrichedBatch, decode_enriched
 from core.rollups import (
     HOT_SECONDS,
-    TOTAL,
     BucketUpdates,
     ChangedBucket,
     decode_update_list,
@@ -108,10 +107,9 @@ def updates_of(counted: Counted, shard: int, offset: Offset, now: float) -> list
     """What changed, a record a tenant: minutes of the last day with their value, older ones by name."""
     hot_since = now - HOT_SECONDS
     changed: dict[UUID, list[ChangedBucket]] = {tenant_id: [] for tenant_id in counted.new_events}
-    for cell, row in counted.minutes.items():
-        if cell.dimension == TOTAL:
-            value = row if cell.bucket >= hot_since else None
-            changed[cell.tenant_id].append(ChangedBucket(cell.type, cell.is_bot, cell.bucket, value))
+    for slot, row in counted.minutes.items():
+        value = row if slot.bucket >= hot_since else None
+        changed[slot.tenant_id].append(ChangedBucket(slot.type, slot.is_bot, slot.bucket, value))
     return [
         BucketUpdates(tenant_id, shard, offset, int(now * 1000), counted.new_events[tenant_id], buckets)
         for tenant_id, buckets in changed.items()

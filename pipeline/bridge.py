@@ -15,7 +15,7 @@ from core.queries import named
 from core.rollups import HOT_SECONDS, BucketUpdates, ChangedBucket, LiveNotice, decode_updates, encode_notice
 from core.topics import UPDATES, live_channel
 from core.valkey import VALKEY_AWAY
-from pipeline.store import cell_of, summary_of
+from pipeline.store import slot_of, summary_of
 from pipeline.worker import Poison, Worker
 
 GROUP = "bridge"
@@ -42,9 +42,9 @@ class Bridge:
         async with database.as_writer() as session:
             rows = await session.fetch(HOT_CELLS, since)
         for row in rows:
-            cell = cell_of(row)
-            bucket = ChangedBucket(cell.type, cell.is_bot, cell.bucket, summary_of(row))
-            await self._put(BucketUpdates(cell.tenant_id, row["shard"], REBUILD_OFFSET, 0, 0, [bucket]))
+            slot = slot_of(row)
+            bucket = ChangedBucket(slot.type, slot.is_bot, slot.bucket, summary_of(row))
+            await self._put(BucketUpdates(slot.tenant_id, row["shard"], REBUILD_OFFSET, 0, 0, [bucket]))
         return len(rows)
 
     async def _process(self, records: Sequence[Record], offsets: Mapping[Partition, Offset]) -> None:

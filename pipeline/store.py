@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -20,7 +21,7 @@ from core.errors import Fenced
 from core.eventlog import Offset, Partition
 from core.events import EnrichedBatch, EnrichedEvent, from_epoch_ms
 from core.queries import named
-from core.rollups import Cell, Resolution
+from core.rollups import TOTAL, Resolution, Slot
 from core.summary import Summary, SummaryRow
 from pipeline.fold import Tallies, fold_all
 
@@ -48,6 +49,9 @@ CELL_COLUMNS = (
     "resolution",
 )  # fmt: skip
 
+SUMMARY_COLUMNS = len(SummaryRow.__struct_fields__)
+DAY_MS = 86_400_000
+
 _json = msgspec.json.Encoder()
 
 
@@ -61,10 +65,10 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What one batch changed: how many events of each tenant were new, and every changed minute's new value."""
+    """What one batch changed: how many events of each tenant were new, and the new total of every changed minute."""
 
     new_events: Counter[UUID]
-    minutes: dict[Cell, SummaryRow]
+    minutes: dict[Slot, SummaryRow]
 
 
 UpdateWriter = Callable[[Counted], tuple[Offset, bytes]]
@@ -87,9 +91,7 @@ class Store:
     async def ensure_partitions(self, batches: Iterable[EnrichedBatch]) -> None:
         """Makes the tables of days that this worker has not met; a transaction of its own, so that it locks briefly."""
         wanted = {
-            (batch.retention_class, from_epoch_ms(event.timestamp_ms).date())
-            for batch in batches
-            for event in batch.events
+            (batch.retention_class, day_of(event.timestamp_ms // DAY_MS)) for batch in batches for event in batch.events
         }
         await self.ensure_days(wanted)
 
@@ -139,7 +141,7 @@ class Store:
             return []
         await session.execute(STAGE_EVENTS)
         await session.copy("staged_events", EVENT_COLUMNS, [event_row(b, e) for b, e in by_id.values()])
-        return [(UUID(int=r["tenant_id"].int), UUID(int=r["id"].int)) for r in await session.fetch(INSERT_EVENTS)]
+        return [(row["tenant_id"], row["id"]) for row in await session.fetch(INSERT_EVENTS)]
 
     async def _add_usage(
         self,
@@ -151,29 +153,34 @@ class Store:
         accepted: Counter[tuple[UUID, date, str]] = Counter()
         for key in new:
             batch = by_id[key][0]
-            accepted[batch.tenant_id, from_epoch_ms(batch.received_ms).date(), batch.key_id] += 1
+            accepted[batch.tenant_id, day_of(batch.received_ms // DAY_MS), batch.key_id] += 1
         seen: Counter[tuple[UUID, date, str]] = Counter()
         for batch in batches:
-            seen[batch.tenant_id, from_epoch_ms(batch.received_ms).date(), batch.key_id] += len(batch.events)
+            seen[batch.tenant_id, day_of(batch.received_ms // DAY_MS), batch.key_id] += len(batch.events)
         rows = [(*key, accepted[key], total - accepted[key]) for key, total in sorted(seen.items())]
         if rows:
             await session.execute(ADD_USAGE, *(list(column) for column in zip(*rows, strict=True)))
 
     async def _write_rollups(
         self, session: Session, shard: int, tallies: dict[Resolution, Tallies]
-    ) -> dict[Cell, SummaryRow]:
+    ) -> dict[Slot, SummaryRow]:
         """Merges tallies into what this writer had in those cells, and stores the whole values."""
-        minutes: dict[Cell, SummaryRow] = {}
+        minutes: dict[Slot, SummaryRow] = {}
         staged: list[tuple[object, ...]] = []
         for resolution, added in tallies.items():
-            known = await self._read_cells(session, resolution, shard, list(added))
-            for cell, tally in added.items():
-                summary = known.get(cell) or Summary()
-                tally.add_to(summary)
-                row = summary.to_row()
-                staged.append(cell_row(cell, shard, row, resolution))
-                if resolution is Resolution.MINUTE:
-                    minutes[cell] = row
+            known = await self._read_cells(session, resolution, shard, added)
+            for slot, cells in added.items():
+                tenant_id, bucket, type_, is_bot = slot
+                start = bucket_time(bucket)
+                stored = known.get(slot, {})
+                for (dimension, value), tally in cells.items():
+                    summary = stored.get((dimension, value)) or Summary()
+                    tally.add_to(summary)
+                    row = summary.to_row()
+                    place = (tenant_id, dimension, start, type_, value, is_bot, shard)
+                    staged.append((*place, *msgspec.structs.astuple(row), resolution.value))
+                    if dimension == TOTAL and resolution is Resolution.MINUTE:
+                        minutes[slot] = row
         await session.execute(STAGE_ROLLUPS)
         await session.copy("staged_rollups", CELL_COLUMNS, staged)
         for resolution in tallies:
@@ -181,32 +188,39 @@ class Store:
         return minutes
 
     async def _read_cells(
-        self, session: Session, resolution: Resolution, shard: int, cells: list[Cell]
-    ) -> dict[Cell, Summary]:
-        keys = [(c.tenant_id, c.dimension, bucket_time(c.bucket), c.type, c.value, c.is_bot) for c in cells]
+        self, session: Session, resolution: Resolution, shard: int, tallies: Tallies
+    ) -> dict[Slot, dict[tuple[str, str], Summary]]:
+        keys = [
+            (slot.tenant_id, dimension, bucket_time(slot.bucket), slot.type, value, slot.is_bot)
+            for slot, cells in tallies.items()
+            for dimension, value in cells
+        ]
         rows = await session.fetch(READ_CELLS[resolution], shard, *(list(column) for column in zip(*keys, strict=True)))
-        return {cell_of(row): Summary.from_row(summary_of(row)) for row in rows}
+        known: dict[Slot, dict[tuple[str, str], Summary]] = {}
+        for row in rows:
+            cells = known.setdefault(slot_of(row), {})
+            cells[row["dimension"], row["value"]] = Summary.from_row(summary_of(row))
+        return known
 
 
+@lru_cache(maxsize=10_000)
 def bucket_time(bucket: int) -> datetime:
     return datetime.fromtimestamp(bucket, UTC)
 
 
-def cell_of(row: Any) -> Cell:
-    """The cell of a rollup row whose `bucket` is in epoch seconds."""
-    tenant_id = UUID(int=row["tenant_id"].int)
-    return Cell(tenant_id, row["dimension"], row["bucket"], row["type"], row["value"], row["is_bot"])
+def slot_of(row: Any) -> Slot:
+    """The slot of a rollup row whose `bucket` is in epoch seconds."""
+    return Slot(row["tenant_id"], row["bucket"], row["type"], row["is_bot"])
 
 
 def summary_of(row: Any) -> SummaryRow:
-    """The summary columns of a rollup row."""
-    return SummaryRow(*(row[name] for name in CELL_COLUMNS[7:17]))
+    """The summary of a rollup row that ends with the summary's columns, in the order of `SummaryRow`."""
+    return SummaryRow(*row[-SUMMARY_COLUMNS:])
 
 
-def cell_row(cell: Cell, shard: int, row: SummaryRow, resolution: Resolution) -> tuple[object, ...]:
-    """One tuple of `CELL_COLUMNS`."""
-    place = (cell.tenant_id, cell.dimension, bucket_time(cell.bucket), cell.type, cell.value, cell.is_bot, shard)
-    return (*place, *msgspec.structs.astuple(row), resolution.value)
+@lru_cache(maxsize=10_000)
+def day_of(epoch_day: int) -> date:
+    return date(1970, 1, 1) + timedelta(days=epoch_day)
 
 
 def event_row(batch: EnrichedBatch, event: EnrichedEvent) -> tuple[object, ...]:

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from cloudmetrics.children import CHECKOUT
@@ -125,7 +126,13 @@ Read it back:
     -H 'Content-Type: application/json' \\
     -d '{READ_BACK}'
 
-Stop: Ctrl-C here, or `python -m cloudmetrics down --data '{folder.path}'` from elsewhere.
+Stop: Ctrl-C here, or `{_this_python()} -m cloudmetrics down --data '{folder.path}'` from elsewhere.
 """,
         flush=True,
     )
+
+
+def _this_python() -> str:
+    """How a person in this folder calls the interpreter that has everything installed."""
+    program = Path(sys.executable)
+    return str(program.relative_to(Path.cwd())) if program.is_relative_to(Path.cwd()) else f"'{program}'"

@@ -15,7 +15,9 @@ from cloudmetrics.importing.progress import Progress
 from core.events import MAX_BATCH_EVENTS, from_epoch_ms
 
 # So often the feed makes sure of its answers, notes its place, and draws its progress.
-NOTE_EVERY = 5000
+NOTE_EVERY = 1000
+# What is past must not stand in the way of what somebody sends now: the workers are never further behind than this.
+MAX_BEHIND = 10
 LIVE_SECONDS = 0.5
 LIVE_NOTE_SECONDS = 10.0
 
@@ -60,6 +62,7 @@ class Feed:
                 batch = []
                 if not is_live and count % NOTE_EVERY < MAX_BATCH_EVENTS:
                     await self._note(event.timestamp_ms)
+                    await self.sender.wait_counted(behind=MAX_BEHIND)
                     progress.show(event.timestamp_ms - start_ms, count)
             batch.append(event)
 
