@@ -19,7 +19,8 @@ MAX_TEXT = 8000
 _TEXT = r'([^"\\]*(?:\\.[^"\\]*)*)'
 _QUOTED = f'"{_TEXT}"'
 _LINE = re.compile(
-    r"(?:\S+:\d+ )?(?P<host>\S+) \S+ [^[]*\[(?P<time>[^\]]+)\] "
+    # The virtual host of vhost_combined; its name holds no colon, since an IPv6 address may end as a port does.
+    r"(?:(?:[^\s:]+|\[\S+\]):\d+ )?(?P<host>\S+) \S+ [^[]*\[(?P<time>[^\]]+)\] "
     + _QUOTED
     + r" (?P<status>\d{3}|-) (?P<bytes>\d+|-)"
     # The agent's closing quote may be missing: a line that was cut while it was written still counts.

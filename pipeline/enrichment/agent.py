@@ -8,9 +8,9 @@ from functools import lru_cache
 import ua_parser
 
 CACHE_ENTRIES = 50_000
-# Names under which programs, not people, fetch pages; case is ignored.
+# Names under which programs, not people, fetch pages; case is ignored. Cubot makes telephones.
 BOT_PATTERN = re.compile(
-    r"bot\b|bot[/;_-]|crawl|spider|slurp|archiver|fetcher|monitor|scrape|headless|phantomjs|curl/|wget|libwww|"
+    r"(?<!cu)bot(?:\b|[/;_-])|crawl|spider|slurp|archiver|fetcher|monitor|scrape|headless|phantomjs|curl/|wget|libwww|"
     r"python-|python/|aiohttp|httpx|java/|go-http-client|okhttp|ruby|perl|php/|facebookexternalhit|feed|rss|"
     r"validator|preview|uptime|pingdom|lighthouse|nagios|zabbix|apachebench|tiny tiny|scan",
     re.IGNORECASE,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from core.events import AcceptedEvent, EnrichedBatch, EnrichedEvent, RawBatch, decode_body, decode_event
-from pipeline.enrichment.draft import Draft
+from pipeline.enrichment.draft import Draft, Step
 from pipeline.enrichment.sources import EnrichmentSources
-from pipeline.enrichment.steps import ENRICHMENT_VERSION, STEPS, mask_address
+from pipeline.enrichment.steps import ENRICHMENT_VERSION, STEPS
 
 
-def enrich_batch(raw: RawBatch, sources: EnrichmentSources, retention_class: str) -> EnrichedBatch:
+def enrich_batch(
+    raw: RawBatch, sources: EnrichmentSources, retention_class: str, steps: Sequence[Step] = STEPS
+) -> EnrichedBatch:
     """The accepted events of a request, in their order.
 
     Raises:
@@ -21,18 +25,16 @@ def enrich_batch(raw: RawBatch, sources: EnrichmentSources, retention_class: str
         key_id=raw.key_id,
         request_id=raw.request_id,
         received_ms=raw.received_ms,
-        events=[_enrich(Draft(decode_event(body.events[a.index]), raw), a, sources) for a in raw.accepted],
+        events=[_enrich(Draft(decode_event(body.events[a.index]), raw), a, sources, steps) for a in raw.accepted],
     )
 
 
-def _enrich(draft: Draft, accepted: AcceptedEvent, sources: EnrichmentSources) -> EnrichedEvent:
-    for step in STEPS:
+def _enrich(draft: Draft, accepted: AcceptedEvent, sources: EnrichmentSources, steps: Sequence[Step]) -> EnrichedEvent:
+    for step in steps:
         try:
             step(draft, sources)
         except Exception as error:  # a step may fail on what nobody foresaw; the event must not be lost for it
             draft.errors.append(f"{step.__name__}: {type(error).__name__}")
-            if step is mask_address:
-                draft.ip = ""
     return EnrichedEvent(
         id=accepted.id,
         type=draft.event.type,
@@ -57,7 +59,7 @@ def _enrich(draft: Draft, accepted: AcceptedEvent, sources: EnrichmentSources) -
         method=draft.method,
         duration_ms=draft.duration_ms,
         bytes=draft.bytes,
-        ip=draft.ip,
+        ip=draft.network,
         user_agent=draft.user_agent,
         locale=draft.locale,
         campaign=draft.campaign,

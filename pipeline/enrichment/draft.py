@@ -14,11 +14,13 @@ MAX_ID_LENGTH = 256
 
 @dataclass(slots=True)
 class Draft:
-    """What the steps have found so far. Names are those of `EnrichedEvent`."""
+    """What the steps have found so far. Names are those of `EnrichedEvent`, but for the address."""
 
     event: IncomingEvent
     raw: RawBatch
+    # The whole address, for the steps alone; what leaves is `network`.
     ip: str = ""
+    network: str = ""
     user_agent: str = ""
     visitor: int = 0
     session: int | None = None

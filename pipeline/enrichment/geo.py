@@ -75,7 +75,7 @@ class GeoDatabase:
             self._opened_stamp = (0, 0)
             self._opened_stamp = self._stamp()
             reader = maxminddb.open_database(self._path, maxminddb.MODE_AUTO)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, maxminddb.InvalidDatabaseError) as error:
             raise Misconfigured(f"CLOUDMETRICS_GEO_DATABASE={self._path} cannot be read: {error}") from error
 
         @lru_cache(maxsize=CACHE_ENTRIES)

@@ -111,7 +111,7 @@ def put_place(draft: Draft, sources: EnrichmentSources) -> None:
 
 
 def put_visitor(draft: Draft, sources: EnrichmentSources) -> None:
-    """What uniques count; from the whole address, which is masked after this."""
+    """What uniques count; from the whole address, which is not kept."""
     key = sources.visitor_key(draft.raw.tenant_id)
     draft.visitor = visitor_hash(
         TenantId(draft.raw.tenant_id),
@@ -125,11 +125,10 @@ def put_visitor(draft: Draft, sources: EnrichmentSources) -> None:
 
 
 def mask_address(draft: Draft, sources: EnrichmentSources) -> None:
-    """Keeps the network only: /24 of IPv4, /48 of IPv6. Must be last of those that read the address."""
-    address, draft.ip = draft.ip, ""
-    if address:
-        draft.ip = masked(address)
-        if not draft.ip:
+    """Keeps the network only: /24 of IPv4, /48 of IPv6."""
+    if draft.ip:
+        draft.network = masked(draft.ip)
+        if not draft.network:
             draft.errors.append("ip: not an address")
 
 
