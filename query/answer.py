@@ -33,6 +33,14 @@ class Columns(msgspec.Struct, frozen=True):
     series: list[Series]
 
 
+@dataclass(frozen=True, slots=True)
+class QueryWarning:
+    """Something to know about an answer."""
+
+    code: str
+    message: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """An answer, and where it came from."""
@@ -46,7 +54,7 @@ class Answer:
     is_complete: bool
     rows_read: int
     took_ms: float
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[QueryWarning, ...] = ()
 
 
 Labels = tuple[str, ...]

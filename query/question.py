@@ -16,10 +16,12 @@ ALL_DIMENSIONS = ("type", *DIMENSIONS)
 NUMERIC_DIMENSIONS = frozenset({"status"})
 MAX_GROUP_BY = 6
 MAX_LIMIT = 100
+DEFAULT_LIMIT = 10
 MAX_FILTERS = 20
 MAX_FILTER_VALUES = 100
 MAX_VALUE_LENGTH = 1024
 MAX_PERCENTILES = 10
+DEFAULT_PERCENTILES = (50.0, 95.0, 99.0)
 _LAST = re.compile(r"([1-9][0-9]{0,4})(m|h|d|w)")
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 
@@ -75,9 +77,9 @@ class MetricQuestion:
     timezone: str = "UTC"
     filters: tuple[DimensionFilter, ...] = ()
     group_by: tuple[str, ...] = ()
-    limit: int = 10
+    limit: int = DEFAULT_LIMIT
     include_bots: bool = False
-    percentiles: tuple[float, ...] = (50.0, 95.0, 99.0)
+    percentiles: tuple[float, ...] = DEFAULT_PERCENTILES
 
     def definition(self) -> MetricDefinition:
         """The metric asked for.
@@ -85,6 +87,8 @@ class MetricQuestion:
         Raises:
             BadInput: there is none of that key.
         """
+        if not self.metric:
+            raise bad("unknown_metric", "metric", f"metric is missing; {_one_of(BUILT_IN)}.")
         if self.metric not in BUILT_IN:
             raise bad("unknown_metric", "metric", f"There is no metric {self.metric[:80]!r}; {_one_of(BUILT_IN)}.")
         return BUILT_IN[self.metric]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import strawberry
 from strawberry import Info
 
 from core.metrics import BUILT_IN
@@ -36,7 +38,7 @@ def event_local_id(row: EventRow) -> str:
     return f"{(row.timestamp - EPOCH) // timedelta(microseconds=1)}:{row.event_id}"
 
 
-async def resolve_node(info: Info[Context, None], id: str) -> Any:
+async def resolve_node(info: Info[Context, None], id: strawberry.ID) -> Any:
     """The object with a global id, or None."""
     kind, local = parse_global_id(id)
     principal = info.context.principal
@@ -54,6 +56,7 @@ async def resolve_node(info: Info[Context, None], id: str) -> Any:
     return None
 
 
-async def resolve_nodes(info: Info[Context, None], ids: list[str]) -> list[Any]:
+async def resolve_nodes(info: Info[Context, None], ids: list[strawberry.ID]) -> list[Any]:
     """The objects with these ids, None where there is none, in the order asked."""
-    return [await resolve_node(info, id) for id in ids]
+    # All at once, so that the events among them are one look-up.
+    return await asyncio.gather(*(resolve_node(info, id) for id in ids))

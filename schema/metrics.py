@@ -12,7 +12,14 @@ from core.metrics import MetricDefinition, MetricKind
 from query.answer import Answer, Columns
 from query.answer import Series as SeriesColumns
 from query.planner import Source
-from query.question import DimensionFilter, FilterOp, Interval, MetricQuestion
+from query.question import (
+    DEFAULT_LIMIT,
+    DEFAULT_PERCENTILES,
+    DimensionFilter,
+    FilterOp,
+    Interval,
+    MetricQuestion,
+)
 from resolvers.context import Context
 from resolvers.nodes import global_id
 from resolvers.series import answer_series
@@ -43,33 +50,37 @@ class Filter:
 
 @strawberry.input(description="A question about one metric over time.")
 class MetricQuery:
-    metric: str = strawberry.field(description='A metric\'s key, such as "requests"; `Tenant.metrics` lists them.')
+    metric: str | None = strawberry.field(
+        default=None, description='A metric\'s key, such as "requests"; `Tenant.metrics` lists them.'
+    )
     range: TimeRange = strawberry.field(description="Widened to whole buckets; the answer says to what.")
-    interval: IntervalType = strawberry.field(default=Interval.AUTO, description="Length of a bucket.")  # type: ignore[valid-type]
-    timezone: str = strawberry.field(default="UTC", description="IANA name; days begin at its midnight.")
+    interval: IntervalType | None = strawberry.field(default=Interval.AUTO, description="Length of a bucket.")  # type: ignore[valid-type]
+    timezone: str | None = strawberry.field(default="UTC", description="IANA name; days begin at its midnight.")
     filters: list[Filter] | None = strawberry.field(default=None, description="Conditions that must all hold.")
     group_by: list[str] | None = strawberry.field(default=None, description="Dimensions; one line for each value.")
-    limit: int = strawberry.field(default=10, description="Groups kept, 1 to 100; the rest is `__other__`.")
-    include_bots: bool = strawberry.field(default=False, description="Count events marked as bots as well.")
+    limit: int | None = strawberry.field(
+        default=DEFAULT_LIMIT, description="Groups kept, 1 to 100; the rest is `__other__`."
+    )
+    include_bots: bool | None = strawberry.field(default=False, description="Count events marked as bots as well.")
     percentiles: list[float] | None = strawberry.field(
-        default=None, description="For percentile metrics; 50, 95 and 99 when absent."
+        default_factory=lambda: list(DEFAULT_PERCENTILES), description="For percentile metrics."
     )
 
     def to_domain(self) -> MetricQuestion:
         """The question as the engine takes it."""
         filters = tuple(DimensionFilter(f.dimension, f.op, tuple(f.values)) for f in self.filters or ())
         return MetricQuestion(
-            metric=self.metric,
+            metric=self.metric or "",
             last=self.range.last,
             from_=self.range.from_,
             to=self.range.to,
-            interval=self.interval,
-            timezone=self.timezone,
+            interval=self.interval or Interval.AUTO,
+            timezone=self.timezone or "UTC",
             filters=filters,
             group_by=tuple(self.group_by or ()),
-            limit=self.limit,
-            include_bots=self.include_bots,
-            **({} if self.percentiles is None else {"percentiles": tuple(self.percentiles)}),
+            limit=DEFAULT_LIMIT if self.limit is None else self.limit,
+            include_bots=bool(self.include_bots),
+            percentiles=DEFAULT_PERCENTILES if self.percentiles is None else tuple(self.percentiles),
         )
 
 
@@ -88,6 +99,12 @@ class Series:
 
     values: list[float | None] = strawberry.field(description="One a timestamp; null is no value.")
     total: float | None = strawberry.field(description="The metric over the whole range.")
+
+
+@strawberry.type(description="Something to know about an answer.")
+class QueryWarning:
+    code: str = strawberry.field(description="Stable, for programs.")
+    message: str = strawberry.field(description="For people.")
 
 
 @strawberry.type(description="A metric over time.")
@@ -109,7 +126,7 @@ class MetricSeries:
     is_complete: bool = strawberry.field(description="Whether no bucket can still grow but by late events.")
     rows_read: int = strawberry.field(description="Stored rows that were read.")
     took_ms: float = strawberry.field(description="Milliseconds it took.")
-    warnings: list[str] = strawberry.field(description="What to know before trusting it.")
+    warnings: list[QueryWarning] = strawberry.field(description="What to know before trusting it.")
 
 
 @strawberry.type(description="One row of a breakdown.")

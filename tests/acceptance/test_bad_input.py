@@ -191,7 +191,7 @@ DOUBLING = "{ ...f0 } " + " ".join(
         (b'{"query":"{ ...a } fragment a on Query { ...a }"}', "GRAPHQL_VALIDATION_FAILED"),
         (json.dumps({"query": "{" + "".join(f"a{n}:__typename " for n in range(16)) + "}"}).encode(), "ALIAS_LIMIT"),
         (json.dumps({"query": "{" + "__typename " * 1001 + "}"}).encode(), "TOKEN_LIMIT"),
-        (json.dumps({"query": DOUBLING}).encode(), "ALIAS_LIMIT"),
+        (json.dumps({"query": DOUBLING}).encode(), "COMPLEXITY_LIMIT"),
         (json.dumps({"query": "{ tenant { events(first: 101) { edges { cursor } } } }"}).encode(), "PAGE_SIZE"),
         (json.dumps({"query": '{ tenant { events(after: "x") { edges { cursor } } } }'}).encode(), "INVALID_CURSOR"),
         (series(metric="nope"), "UNKNOWN_METRIC"),
