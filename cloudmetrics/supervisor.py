@@ -179,7 +179,7 @@ class Supervisor:
         return {**addresses(self._url()), **self._wanted.folder.read("credentials")}
 
     def _write_note(self) -> None:
-        children = {child.name: {"pid": child.pid, "restarts": child.restarts} for child in self._children if child.pid}
+        children = {child.name: {"pid": child.pid, "restarts": child.restarts} for child in self._children}
         self._wanted.folder.write("run", {"pid": os.getpid(), **addresses(self._url()), "children": children})
 
     async def _keep_note(self) -> None:

@@ -140,8 +140,9 @@ class Instance:
         return run_cli(*arguments, "--data", str(self.data), check=check)
 
     def pid(self, name: str) -> int:
+        """A process's pid; 0 while it is down."""
         run = json.loads((self.data / "run.json").read_text())
-        return int(run["pid"] if name == "supervisor" else run["children"][name]["pid"])
+        return int(run["pid"] if name == "supervisor" else run["children"][name]["pid"] or 0)
 
 
 def run_cli(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:

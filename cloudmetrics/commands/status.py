@@ -27,7 +27,8 @@ def run(args: argparse.Namespace) -> int:
         health = {"status": f"web does not answer: {type(error).__name__}", "lag": {}}
     processes = {"supervisor": {"pid": note["pid"], "restarts": 0}, **note["children"]}
     for name, process in processes.items():
-        process["memory_mb"] = round(memory_of(process["pid"], has_children=name == "postgres") / 1e6, 1)
+        pid = process["pid"]
+        process["memory_mb"] = round(memory_of(pid, has_children=name == "postgres") / 1e6, 1) if pid else 0.0
     found = {
         "url": note["url"],
         "health": health,
@@ -44,7 +45,9 @@ def _text(found: dict[str, Any]) -> str:
     lines = [f"{found['health']['status']}  {found['url']}  data {found['data']} ({found['disk_mb']} MB)"]
     for name, process in found["processes"].items():
         memory = f"{process['memory_mb']:>7} MB"
-        lines.append(f"  {name:12} pid {process['pid']:<8} {memory}  started again {process['restarts']} times")
+        lines.append(
+            f"  {name:12} pid {process['pid'] or 'down':<8} {memory}  started again {process['restarts']} times"
+        )
     lag = ", ".join(f"{group} {records}" for group, records in found["health"]["lag"].items())
     return "\n".join([*lines, f"  memory {found['memory_mb']} MB; records behind: {lag or 'unknown'}"])
 

@@ -126,12 +126,14 @@ def is_program(pid: int, name: str) -> bool:
 
 
 def wait_gone(pid: int, seconds: float) -> bool:
-    """Waits until a process that is not our child has ended."""
+    """Waits until a process that is not our child has ended; one that only its parent has not noticed has."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return True
+        if state == "Z":
             return True
         time.sleep(0.02)
     return False

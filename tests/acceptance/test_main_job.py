@@ -113,7 +113,8 @@ def test_a_kill_in_the_middle_of_an_import_loses_and_doubles_nothing(tmp_path: P
         running = start_import(instance)
         for _ in range(3):
             time.sleep(0.5)
-            os.kill(instance.pid(victim), signal.SIGKILL)
+            if pid := instance.pid(victim):
+                os.kill(pid, signal.SIGKILL)
             time.sleep(1.0)
         out, err = running.communicate(timeout=120)
         assert running.returncode == 0, err
