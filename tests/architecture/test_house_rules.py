@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cloudmetrics.__main__ import COMMANDS
 from core.queries import QUERIES_FOLDER, parse_blocks
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -78,6 +79,31 @@ def test_every_named_query_is_used() -> None:
                 r"_(1m|5m|1h|visitors|sessions|durations|eq|ne|in|not_in|contains|prefix|gte?|lte?)$", "", block
             )
             assert f'"{block}"' in code or f'f"{stem}_' in code or 'f"{place}_' in code, f"{path.name}: {block}"
+
+
+def test_every_module_is_a_command_or_imported_by_another() -> None:
+    imported = set()
+    for path in SOURCES:
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                imported |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    for path in SOURCES:
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        # Commands are found by their name, when they are typed.
+        is_entry = path.stem in ("__main__", "__init__") or module.startswith("cloudmetrics.commands.")
+        assert is_entry or module in imported, f"nobody imports {module}"
+
+
+def test_every_topic_of_queries_is_read_and_every_folder_of_tests_has_its_package() -> None:
+    code = "\n".join(path.read_text(encoding="utf-8") for path in SOURCES)
+    for path in QUERIES_FOLDER.glob("*.sql"):
+        assert f'named("{path.stem}", ' in code, path.name
+    folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and not path.name.startswith("__")}
+    assert folders - {"acceptance", "architecture", "clients", "contract", "data"} == set(PACKAGES)
+    for command in sorted((ROOT / "cloudmetrics/commands").glob("*.py")):
+        assert command.stem.strip("_") in COMMANDS, command.name
 
 
 def test_no_file_names_a_registry_or_a_place_of_this_machine() -> None:

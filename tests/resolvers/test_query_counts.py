@@ -1,0 +1,91 @@
+"""How many times an operation goes to the database: once a field, never once an item."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from core.database import Database, Session
+from core.eventlog import Offset, Partition
+from core.settings import Settings
+from core.tenancy import Tenant, TenantId
+from pipeline.store import Store
+from resolvers.context import Context
+from tests.conftest import make_key
+from tests.pipeline.builders import batch_of, enriched
+from web.auth.keys import KnownKey
+from web.graphql_door import GraphQLDoor
+from web.ingest.rest import IngestDoor
+from web.services import open_services
+
+
+class CountingDatabase(Database):
+    """Counts the transactions that are opened for a tenant."""
+
+    count = 0
+
+    @asynccontextmanager
+    async def as_tenant(self, tenant_id: TenantId, *, is_write: bool = False) -> AsyncIterator[Session]:
+        self.count += 1
+        async with super().as_tenant(tenant_id, is_write=is_write) as session:
+            yield session
+
+
+class Asker:
+    """Executes operations and says what they cost."""
+
+    def __init__(self, door: GraphQLDoor, known: KnownKey, database: CountingDatabase) -> None:
+        self._door = door
+        self._known = known
+        self._database = database
+
+    def context(self) -> Context:
+        return self._door.context(self._known, None, "request")
+
+    async def ask(self, query: str, **variables: Any) -> tuple[Any, int]:
+        self._database.count = 0
+        result = await self._door.schema.execute(query, variables, context_value=self.context())
+        assert result.errors is None, result.errors
+        return result.data, self._database.count
+
+
+@pytest.fixture
+async def asker(settings: Settings, database: Database, tenant: Tenant) -> AsyncIterator[Asker]:
+    batch = batch_of(tenant.id, *(enriched(user_id=f"u{n}") for n in range(40)))
+    store = Store(database, f"counts-{tenant.slug}")
+    await store.ensure_partitions([batch])
+    await store.transact(Partition("t"), [batch], Offset("1-0"), lambda counted: (Offset("2-0"), b""))
+    key, _ = await make_key(database, settings, tenant)
+    counting = CountingDatabase(settings)
+    async with open_services(settings) as services:
+        services = dataclasses.replace(services, database=counting)
+        door = GraphQLDoor(services, IngestDoor(services).ingest)
+        yield Asker(door, KnownKey(key, (), 0), counting)
+    await counting.close()
+
+
+async def test_a_page_of_events_is_one_query(asker: Asker) -> None:
+    data, count = await asker.ask(
+        "{ tenant { slug events(first: 40) { edges { cursor node { id type userId properties context status } } } } }"
+    )
+    assert len(data["tenant"]["events"]["edges"]) == 40
+    assert count == 1
+
+
+async def test_any_number_of_nodes_is_one_query(asker: Asker) -> None:
+    page, _ = await asker.ask("{ tenant { events(first: 40) { edges { node { id } } } } }")
+    ids = [edge["node"]["id"] for edge in page["tenant"]["events"]["edges"]]
+    data, count = await asker.ask("query($ids: [ID!]!) { nodes(ids: $ids) { id } }", ids=ids)
+    assert [node["id"] for node in data["nodes"]] == ids
+    assert count == 1
+
+
+async def test_a_series_is_one_query_and_metrics_are_none(asker: Asker) -> None:
+    question = {"metric": "visitors", "range": {"last": "1h"}, "groupBy": ["browser"]}
+    query = "query($q: MetricQuery!) { series(query: $q) { columns timestamps series { total labels { value } } } }"
+    assert (await asker.ask(query, q=question))[1] == 1
+    assert (await asker.ask("{ viewer { actor tenant { metrics { edges { node { key } } } } } }"))[1] == 0
