@@ -23,6 +23,8 @@ ACQUIRE_SECONDS = 2.0
 READ_SECONDS = 10.0
 WRITE_SECONDS = 60.0
 CONNECT_SECONDS = 5.0
+# How long a worker that froze within a transaction keeps its place locked for the one that takes over.
+IDLE_SECONDS = 15
 
 CHECK_ROLE = named("database", "check_role")
 SET_TENANT = named("database", "set_tenant")
@@ -95,7 +97,8 @@ class Database:
     async def close(self) -> None:
         for pool in self._pools.values():
             with suppress(TimeoutError):
-                await asyncio.wait_for(pool.close(), ACQUIRE_SECONDS)
+                async with asyncio.timeout(ACQUIRE_SECONDS):
+                    await pool.close()
             pool.terminate()
 
     @asynccontextmanager
@@ -118,7 +121,7 @@ class Database:
                     server_settings={
                         "application_name": f"cloudmetrics {door}",
                         "statement_timeout": f"{int(READ_SECONDS if door == 'app' else WRITE_SECONDS)}s",
-                        "idle_in_transaction_session_timeout": "60s",
+                        "idle_in_transaction_session_timeout": f"{IDLE_SECONDS}s",
                         "timezone": "UTC",
                     },
                 )

@@ -6,6 +6,9 @@ here has its own short time-outs. Blocking reads block for less than their socke
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 from redis.asyncio import Redis
 from redis.asyncio.connection import BlockingConnectionPool
 from redis.asyncio.retry import Retry
@@ -14,6 +17,22 @@ from redis.exceptions import RedisError
 
 # What a server that is away, starting, full or frozen looks like from here.
 VALKEY_AWAY = (RedisError, OSError, TimeoutError)
+
+
+class _Valkey(Redis):
+    """A client whose calls can be cancelled.
+
+    redis-py sends with `asyncio.wait_for`, which on Python 3.11 swallows a cancellation that comes just when the
+    sending is done (python/cpython#86296): a loop of calls under `asyncio.timeout` would then run for ever.
+    """
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        task = asyncio.current_task()
+        cancelled = task.cancelling() if task else 0
+        answer = await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        if task and task.cancelling() > cancelled:
+            raise asyncio.CancelledError
+        return answer
 
 
 def open_valkey(url: str, *, seconds: float, connections: int = 16) -> Redis:
@@ -27,4 +46,4 @@ def open_valkey(url: str, *, seconds: float, connections: int = 16) -> Redis:
         retry=Retry(ConstantBackoff(0.02), 1),
         health_check_interval=0,
     )
-    return Redis(connection_pool=pool)
+    return _Valkey.from_pool(pool)

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -115,10 +115,9 @@ async def _repeat(chore: Chore, stop: asyncio.Event) -> None:
         except Unavailable as error:
             log.warning("chore waits", extra={"action": "worker_retry", "code": error.code})
             pause = 2.0
-        try:
-            await asyncio.wait_for(stop.wait(), pause)
-        except TimeoutError:
-            continue
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                await stop.wait()
 
 
 async def run(settings: Settings, kinds: tuple[str, ...]) -> None:

@@ -144,7 +144,8 @@ async def _give_back(worker: Worker) -> None:
 
 async def _sleep(stop: asyncio.Event, seconds: float) -> None:
     with suppress(TimeoutError):
-        await asyncio.wait_for(stop.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await stop.wait()
 
 
 def next_offsets(records: Sequence[Record]) -> dict[Partition, Offset]:

@@ -148,10 +148,13 @@ class Instance:
 def run_cli(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     """`python -m cloudmetrics …`, to its end."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("CLOUDMETRICS_")}
-    return subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "cloudmetrics", *arguments],
-        cwd=ROOT, env=environ, capture_output=True, text=True, timeout=180, check=check,
+        cwd=ROOT, env=environ, capture_output=True, text=True, timeout=180, check=False,
     )  # fmt: skip
+    if check:
+        assert done.returncode == 0, f"{done.args} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+    return done
 
 
 def free_port() -> int:

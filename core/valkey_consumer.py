@@ -1,0 +1,205 @@
+"""A group's reader of Valkey Streams.
+
+Order within a group needs one reader at a time, so a consumer holds a lease on a stream while it reads. It reads with
+XREAD from a place of its own, and moves the group there when the work is done: the group's place is what is committed.
+XREADGROUP would move the group when the server sends its answer, and an answer can be lost (a connection that breaks, a
+process that was frozen past its time-out, a retry within the client): the next read would begin behind a gap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from core.errors import LogUnavailable
+from core.eventlog import Offset, OnAssigned, Partition, Record
+from core.valkey_streams import after, before, entry_key, groups_of, log_errors, records_of, stream_of, topics_of
+
+log = logging.getLogger(__name__)
+
+LEASE_SECONDS = 10
+LEASE_RENEW_SECONDS = 3.0
+TOPIC_REFRESH_SECONDS = 1.0
+BLOCK_SECONDS = 1.0
+COUNT_BATCH = 1000
+
+HELD, TAKEN = 2, 1
+_RENEW_OR_TAKE = """
+local owner = redis.call('GET', KEYS[1])
+if owner == ARGV[1] then redis.call('PEXPIRE', KEYS[1], ARGV[2]); return 2 end
+if not owner then redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]); return 1 end
+return 0
+"""
+_GIVE_BACK = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]); return 1 end
+return 0
+"""
+# Moves the group to entry ARGV[3], ARGV[4] entries on, for the holder of the lease alone; again is harmless. The server
+# forgets its count of entries read, and the lag with it, on every SETID that does not give one.
+_MOVE = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+local function pairs_of(flat)
+  local map = {}
+  for i = 1, #flat, 2 do map[flat[i]] = flat[i + 1] end
+  return map
+end
+for _, flat in ipairs(redis.call('XINFO', 'GROUPS', KEYS[2])) do
+  local group = pairs_of(flat)
+  if group['name'] == ARGV[2] then
+    if group['last-delivered-id'] == ARGV[3] then return 1 end
+    local read = group['entries-read']
+    if not read and group['last-delivered-id'] == '0-0' then
+      local stream = pairs_of(redis.call('XINFO', 'STREAM', KEYS[2]))
+      read = stream['entries-added'] - stream['length']
+    end
+    if read then
+      redis.call('XGROUP', 'SETID', KEYS[2], ARGV[2], ARGV[3], 'ENTRIESREAD', math.max(read + ARGV[4], 0))
+    else
+      redis.call('XGROUP', 'SETID', KEYS[2], ARGV[2], ARGV[3])
+    end
+    return 1
+  end
+end
+return 0
+"""
+
+
+@dataclass(slots=True)
+class _Place:
+    """Where this consumer is on a stream it holds: what it read last, and what of it is not committed."""
+
+    read: str
+    renewed_at: float
+    open: deque[str] = field(default_factory=deque)
+
+
+class ValkeyConsumer:
+    """`Consumer` on Valkey Streams."""
+
+    def __init__(self, client: Any, group: str, matches: Callable[[str], bool], on_assigned: OnAssigned | None) -> None:
+        self._client = client
+        self._group = group
+        self._matches = matches
+        self._on_assigned = on_assigned
+        self._name = f"{os.getpid()}-{os.urandom(4).hex()}"
+        self._held: dict[str, _Place] = {}
+        self._looked_at = float("-inf")
+        self._renew_or_take = client.register_script(_RENEW_OR_TAKE)
+        self._give_back = client.register_script(_GIVE_BACK)
+        self._move = client.register_script(_MOVE)
+
+    async def poll(self, *, max_records: int, wait_seconds: float) -> list[Record]:
+        async with log_errors():
+            await self._keep_leases()
+            if not self._held:
+                await asyncio.sleep(min(wait_seconds, TOPIC_REFRESH_SECONDS / 4))
+                return []
+            answer = await self._client.xread(
+                {stream_of(topic): place.read for topic, place in self._held.items()},
+                count=max(1, max_records // len(self._held)),
+                block=max(1, int(min(wait_seconds, BLOCK_SECONDS) * 1000)),
+            )
+        records = records_of(answer)
+        for record in records:
+            place = self._held[record.partition.topic]
+            place.read = record.offset
+            place.open.append(record.offset)
+        return records
+
+    async def commit(self, offsets: Mapping[Partition, Offset]) -> None:
+        async with log_errors():
+            for partition, offset in offsets.items():
+                place = self._held.get(partition.topic)
+                if place is None:
+                    continue
+                done = 0
+                while place.open and entry_key(place.open[0]) < entry_key(offset):
+                    place.open.popleft()
+                    done += 1
+                await self._move_group(partition.topic, before(offset), done)
+
+    async def release(self, partition: Partition) -> None:
+        self._held.pop(partition.topic, None)
+        self._looked_at = float("-inf")
+        async with log_errors():
+            await self._give_back(keys=[self._lease(partition.topic)], args=[self._name])
+
+    async def close(self) -> None:
+        for topic in list(self._held):
+            try:
+                await self.release(Partition(topic))
+            except LogUnavailable:
+                log.warning("lease left to expire", extra={"action": "leave_group"})
+
+    def _lease(self, topic: str) -> str:
+        return f"cm:lease:{self._group}:{topic}"
+
+    async def _move_group(self, topic: str, entry: str, distance: int) -> None:
+        keys, args = [self._lease(topic), stream_of(topic)], [self._name, self._group, entry, distance]
+        try:
+            is_moved = await self._move(keys=keys, args=args)
+        except ResponseError:
+            is_moved = False
+        if not is_moved:
+            # The lease ran out, or the server came back without stream or group: whoever holds it begins anew.
+            self._held.pop(topic, None)
+
+    async def _keep_leases(self) -> None:
+        now = time.monotonic()
+        if now - self._looked_at > TOPIC_REFRESH_SECONDS:
+            self._looked_at = now
+            wanted = [topic for topic in await topics_of(self._client) if self._matches(topic)]
+        else:
+            wanted = list(self._held)
+        for topic in wanted:
+            place = self._held.get(topic)
+            if place is None or now - place.renewed_at > LEASE_RENEW_SECONDS:
+                await self._keep_lease(topic, now)
+
+    async def _keep_lease(self, topic: str, now: float) -> None:
+        state = int(await self._renew_or_take(keys=[self._lease(topic)], args=[self._name, LEASE_SECONDS * 1000]))
+        if state == HELD and topic in self._held:
+            self._held[topic].renewed_at = now
+            return
+        self._held.pop(topic, None)
+        if state in (HELD, TAKEN):
+            read = await self._assign(topic)
+            self._held[topic] = _Place(read, now)
+
+    async def _assign(self, topic: str) -> str:
+        """The entry to read on from: before the offset that this consumer keeps itself, else where the group stands."""
+        stream, partition = stream_of(topic), Partition(topic)
+        try:
+            await self._client.xgroup_create(stream, self._group, id="0", mkstream=True)
+        except ResponseError as error:
+            if "BUSYGROUP" not in str(error):
+                raise
+        stored = await self._on_assigned([partition]) if self._on_assigned else {}
+        found = (await groups_of(self._client, stream)).get(self._group)
+        if found is None:
+            raise LogUnavailable(retry_after=1.0)
+        position: str = found["last-delivered-id"].decode()
+        if partition not in stored:
+            return position
+        read = before(stored[partition])
+        if read != position:
+            await self._move_group(topic, read, await self._distance(stream, position, read))
+        return read
+
+    async def _distance(self, stream: str, start: str, end: str) -> int:
+        """How many entries `end` is after `start`; below 0 when it is before."""
+        if entry_key(end) < entry_key(start):
+            return -await self._distance(stream, end, start)
+        count = 0
+        while found := await self._client.xrange(stream, after(start), end, count=COUNT_BATCH):
+            count += len(found)
+            start = found[-1][0].decode()
+        return count
