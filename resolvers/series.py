@@ -73,6 +73,7 @@ class SeriesStream:
         self._shown = NOTHING
         self._watermark: datetime | None = None
         self._told_at = float("-inf")
+        self._spoke_at = time.monotonic()
 
     async def frames(self, resume_from: str | None) -> AsyncIterator[Frame]:
         """Frames until the reader leaves."""
@@ -94,8 +95,10 @@ class SeriesStream:
 
     async def _wait(self, reader: LiveReader) -> tuple[bool, bool]:
         """Waits for word of a change that concerns this question: (is changed, may have missed some)."""
+        # From the last frame on: changes that leave this question's answer as it was must not put the heartbeat off.
+        silence = self._spoke_at + self._context.backends.heartbeat_seconds - time.monotonic()
         try:
-            async with asyncio.timeout(self._context.backends.heartbeat_seconds):
+            async with asyncio.timeout(max(0.0, silence)):
                 while True:
                     message = await reader.next()
                     if message == RESYNC:
@@ -148,6 +151,7 @@ class SeriesStream:
 
     def _frame(self, kind: FrameKind, columns: Columns) -> Frame:
         self._seq += 1
+        self._spoke_at = time.monotonic()
         return Frame(kind, self._seq, self._epoch, self._watermark, columns)
 
 

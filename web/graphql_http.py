@@ -11,6 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from core.errors import CloudMetricsError, InvalidRequest
+from web.auth.keys import KnownKey
+from web.auth.strangers import refuse_stranger
 from web.errors import request_id_of, retry_headers, status_of
 from web.graphql_door import GraphQLDoor, refuse_when_empty
 from web.graphql_errors import field_errors, request_errors
@@ -24,6 +26,7 @@ from web.graphql_request import (
 )
 from web.ingest.body import read_body
 from web.ingest.rest import cors_headers
+from web.peer import client_address
 
 EXECUTE_SECONDS = 10.0
 
@@ -69,7 +72,7 @@ class GraphQLHttp:
         return Response(status_code=204)
 
     async def _execute(self, request: Request, request_id: str) -> dict[str, Any]:
-        known = await self._door.identify(request.headers.get("authorization", ""))
+        known = await self._identify(request)
         allowance = await self._door.take(known)
         request.state.headers |= allowance.headers()
         refuse_when_empty(allowance)
@@ -97,6 +100,16 @@ class GraphQLHttp:
         if result.errors:
             answer["errors"] = field_errors(result.errors, request_id)
         return answer
+
+    async def _identify(self, request: Request) -> KnownKey:
+        try:
+            return await self._door.identify(request.headers.get("authorization", ""))
+        except CloudMetricsError as refusal:
+            services = self._door.services
+            address = client_address(request, services.settings)
+            allowance, answer = await refuse_stranger(services.limiter, address, refusal)
+            request.state.headers |= allowance.headers()
+            raise answer from None
 
     @staticmethod
     def _answer(body: dict[str, Any], status: int, media: str) -> Response:

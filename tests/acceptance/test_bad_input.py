@@ -37,6 +37,8 @@ def is_refused(answer: httpx2.Response, status: int, code: str) -> None:
     error = answer.json()["error"]
     assert error["code"] == code
     assert error["message"] and error["request_id"] == answer.headers["x-request-id"]
+    if answer.request.url.path == "/v1/events" and status != 405:
+        assert {"ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"} <= answer.headers.keys()
 
 
 BOMB = gzip.compress(b'{"events":["' + b" " * 100_000_000 + b'"]}')
@@ -228,6 +230,7 @@ def test_graphql_wants_a_secret_key(instance: Instance) -> None:
         answer = graphql(instance, b'{"query":"{__typename}"}', Authorization=header)
         assert answer.status_code == 401
         assert answer.json()["errors"][0]["extensions"]["code"] == "INVALID_API_KEY"
+        assert answer.headers["ratelimit-limit"] == "600"
 
 
 def test_queries_by_get_are_refused(instance: Instance) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import re
 import subprocess
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from cloudmetrics.__main__ import COMMANDS
 from core.queries import QUERIES_FOLDER, parse_blocks
+from core.settings import PREFIX, Settings
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGES = ("core", "query", "pipeline", "resolvers", "schema", "web", "cloudmetrics", "sql")
@@ -25,6 +27,17 @@ def tree(path: Path) -> ast.Module:
 
 def name(path: Path) -> str:
     return str(path.relative_to(ROOT))
+
+
+def imports_of(path: Path) -> set[str]:
+    """Modules that a file names in its imports, and names that may be modules."""
+    found: set[str] = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
 
 
 @pytest.mark.parametrize("package", [*PACKAGES, "tests"])
@@ -82,13 +95,7 @@ def test_every_named_query_is_used() -> None:
 
 
 def test_every_module_is_a_command_or_imported_by_another() -> None:
-    imported = set()
-    for path in SOURCES:
-        for node in ast.walk(tree(path)):
-            if isinstance(node, ast.Import):
-                imported |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                imported |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    imported = {module for path in SOURCES for module in imports_of(path)}
     for path in SOURCES:
         module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
         # Commands are found by their name, when they are typed.
@@ -124,10 +131,26 @@ def test_locks_hash_every_package() -> None:
         assert "http" not in text.replace("httptools", "").replace("httpx2", "").replace("httpcore2", "")
 
 
-def test_the_readme_lists_every_setting() -> None:
-    from core.settings import PREFIX, Settings  # noqa: PLC0415
-
+def test_the_readme_lists_every_setting_with_its_default_and_meaning() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(readme.splitlines()) <= 150
-    for setting in Settings.__dataclass_fields__:
-        assert f"`{PREFIX}{setting.upper()}`" in readme, setting
+    rows = [line for line in readme.splitlines() if line.startswith(f"| `{PREFIX}")]
+    assert rows == [
+        f"| `{PREFIX}{field.name.upper()}` | {shown_default(field)} | {field.metadata['meaning']} |"
+        for field in dataclasses.fields(Settings)
+    ]
+
+
+def shown_default(field: dataclasses.Field[object]) -> str:
+    """A default as people write it."""
+    is_size = field.name.endswith("_bytes") and isinstance(field.default, int)
+    return f"{int(str(field.default)) // 2**30} GiB" if is_size else str(field.default)
+
+
+def test_no_two_modules_import_each_other_by_any_way() -> None:
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in SOURCES}
+    graph = {module: imports_of(path) & modules.keys() - {module} for module, path in modules.items()}
+    # A module that imports nothing more of what is left is on no way back to itself.
+    while free := {module for module, others in graph.items() if not others & graph.keys()}:
+        graph = {module: others for module, others in graph.items() if module not in free}
+    assert graph == {}, "these go round in a circle"

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from core.errors import InvalidRequest
 from core.settings import Settings
 from web.ingest.body import decompress, read_body
-from web.ingest.rest import client_address
+from web.peer import client_address
 
 LIMIT = 1000
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import time
 from collections.abc import Mapping
 
@@ -10,15 +9,17 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from core.errors import InvalidRequest, TooMany
+from core.errors import CloudMetricsError, InvalidRequest, TooMany
 from core.events import MAX_BODY_BYTES, MAX_DECODED_BYTES
 from core.ingest import Delivery, Ingest
 from core.ratelimit import Allowance
 from core.settings import Settings
 from core.tenancy import UNLIMITED_REQUESTS_PER_MINUTE, Scope
+from web.auth.strangers import refuse_stranger
 from web.errors import request_id_of
 from web.ingest.body import decompress, read_body
 from web.ingest.credentials import Sender, identify
+from web.peer import client_address
 from web.services import Services
 
 CORS_HEADERS = {
@@ -47,8 +48,7 @@ class IngestDoor:
         """202 with a result for every event."""
         received_ms = int(time.time() * 1000)
         request.state.headers = cors_headers(request)
-        body = await read_body(request, MAX_BODY_BYTES)
-        sender = await identify(request, body, self._services.keys)
+        body, sender = await self._identify(request)
         allowance = await take(self._services, sender)
         request.state.headers |= allowance.headers()
         sender.known.principal().require(Scope.EVENTS_WRITE)
@@ -62,6 +62,17 @@ class IngestDoor:
         clear = decompress(body, request.headers.get("content-encoding", ""), MAX_DECODED_BYTES)
         receipt = await self._ingest.accept(self._delivery(request, sender, clear, received_ms))
         return Response(_encoder.encode(receipt), 202, media_type="application/json")
+
+    async def _identify(self, request: Request) -> tuple[bytes, Sender]:
+        services = self._services
+        try:
+            body = await read_body(request, MAX_BODY_BYTES)
+            return body, await identify(request, body, services.keys)
+        except CloudMetricsError as refusal:
+            address = client_address(request, services.settings)
+            allowance, answer = await refuse_stranger(services.limiter, address, refusal)
+            request.state.headers |= allowance.headers()
+            raise answer from None
 
     async def options(self, request: Request) -> Response:
         """The browser's preflight; the key's own origin list is checked with the events."""
@@ -110,24 +121,6 @@ def cors_headers(request: Request) -> dict[str, str]:
     """What lets a page read the answer; whether its events are taken is the key's affair."""
     origin = request.headers.get("origin")
     return {"Access-Control-Allow-Origin": origin, **CORS_HEADERS} if origin else {}
-
-
-def client_address(request: Request, settings: Settings) -> str:
-    """The peer's address, or what a trusted proxy says it is: the last untrusted hop."""
-    peer = request.client.host if request.client else ""
-    trusted = [part.strip() for part in settings.trusted_proxies.split(",") if part.strip()]
-    hops = [hop.strip() for hop in request.headers.get("x-forwarded-for", "").split(",") if hop.strip()]
-    while hops and _is_in(peer, trusted):
-        peer = hops.pop()
-    return peer
-
-
-def _is_in(address: str, networks: list[str]) -> bool:
-    try:
-        parsed = ipaddress.ip_address(address)
-        return any(parsed in ipaddress.ip_network(network, strict=False) for network in networks)
-    except ValueError:
-        return False
 
 
 def _country(headers: Mapping[str, str], settings: Settings) -> str:

@@ -1,0 +1,69 @@
+"""A live stream is never silent for longer than its heartbeat, whatever happens to others meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import pytest
+
+from core.database import Database
+from core.rollups import LiveNotice, encode_notice
+from core.settings import Settings
+from core.tenancy import Tenant
+from core.topics import live_channel
+from query.question import Interval, MetricQuestion
+from resolvers.context import Context
+from resolvers.series import FrameKind, SeriesStream
+from tests.conftest import make_key
+from web.auth.keys import KnownKey
+from web.graphql_door import GraphQLDoor
+from web.ingest.rest import IngestDoor
+from web.services import open_services
+
+HEARTBEAT_SECONDS = 0.4
+QUESTION = MetricQuestion(metric="events", last="10m", interval=Interval.MINUTE)
+
+
+@pytest.fixture
+async def context(settings: Settings, database: Database, tenant: Tenant) -> AsyncIterator[Context]:
+    key, _ = await make_key(database, settings, tenant)
+    quick = dataclasses.replace(settings, heartbeat_seconds=HEARTBEAT_SECONDS)
+    async with open_services(quick) as services:
+        door = GraphQLDoor(services, IngestDoor(services).ingest)
+        yield door.context(KnownKey(key, (), 0), None, "request")
+
+
+async def test_a_quiet_stream_sends_heartbeats_that_count(context: Context) -> None:
+    frames = SeriesStream(context, QUESTION).frames(None)
+    async with asyncio.timeout(20):
+        seen = [await anext(frames) for _ in range(4)]
+    assert [frame.kind for frame in seen] == [FrameKind.SNAPSHOT, *[FrameKind.HEARTBEAT] * 3]
+    assert [frame.seq for frame in seen] == [1, 2, 3, 4]
+    await frames.aclose()  # type: ignore[attr-defined]
+
+
+async def test_changes_of_other_things_do_not_put_the_heartbeat_off(context: Context, tenant: Tenant) -> None:
+    """Word of changes comes all the time, and none of it changes this question's answer."""
+    minute = int(time.time()) // 60 * 60
+    notice = encode_notice(LiveNotice(0, 1, [("other", minute, minute)], []))
+
+    async def talk() -> None:
+        while True:
+            await context.backends.live.publish(live_channel(tenant.id), notice)
+            await asyncio.sleep(HEARTBEAT_SECONDS / 10)
+
+    frames = SeriesStream(context, QUESTION).frames(None)
+    assert (await anext(frames)).kind is FrameKind.SNAPSHOT
+    talking = asyncio.create_task(talk())
+    try:
+        async with asyncio.timeout(20):
+            assert (await anext(frames)).kind is FrameKind.HEARTBEAT
+    finally:
+        talking.cancel()
+        with suppress(asyncio.CancelledError):
+            await talking
+        await frames.aclose()  # type: ignore[attr-defined]

@@ -1,0 +1,38 @@
+"""Requests that no key vouches for: a bucket by address slows guessing, and every answer bears `RateLimit-*`."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from core.errors import CloudMetricsError, TooMany, Unauthenticated
+from core.ratelimit import Allowance, RateLimiter
+
+STRANGER_REQUESTS_PER_MINUTE = 600
+# Whoever has an IPv6 address has 2^64 of them (RFC 6177).
+IPV6_BITS = 64
+
+
+async def refuse_stranger(
+    limiter: RateLimiter, address: str, refusal: CloudMetricsError
+) -> tuple[Allowance, CloudMetricsError]:
+    """Takes one token of an address's bucket, for a request refused before its sender was known; and what to answer:
+    the refusal, or that there were too many of them, when it is of the key and the bucket was empty."""
+    allowance = await limiter.take(f"address:{_network(address)}", STRANGER_REQUESTS_PER_MINUTE)
+    if allowance.is_allowed or not isinstance(refusal, Unauthenticated):
+        return allowance, refusal
+    too_many = TooMany(
+        f"More than {allowance.limit} requests a minute without a good key from this address; wait "
+        f"{allowance.retry_after:.1f} s, and send a key that is live.",
+        retry_after=allowance.retry_after,
+    )
+    return allowance, too_many
+
+
+def _network(address: str) -> str:
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return "unknown"
+    if parsed.version == 4:
+        return str(parsed)
+    return str(ipaddress.ip_network((parsed, IPV6_BITS), strict=False).network_address)
