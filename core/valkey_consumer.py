@@ -8,7 +8,6 @@ process that was frozen past its time-out, a retry within the client): the next 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import time
@@ -21,7 +20,18 @@ from redis.exceptions import ResponseError
 
 from core.errors import LogUnavailable
 from core.eventlog import Offset, OnAssigned, Partition, Record
-from core.valkey_streams import after, before, entry_key, groups_of, log_errors, records_of, stream_of, topics_of
+from core.valkey_streams import (
+    START,
+    TOPIC_NEWS,
+    after,
+    before,
+    entry_key,
+    groups_of,
+    log_errors,
+    records_of,
+    stream_of,
+    topics_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +102,7 @@ class ValkeyConsumer:
         self._name = f"{os.getpid()}-{os.urandom(4).hex()}"
         self._held: dict[str, _Place] = {}
         self._looked_at = float("-inf")
+        self._news = START
         self._renew_or_take = client.register_script(_RENEW_OR_TAKE)
         self._give_back = client.register_script(_GIVE_BACK)
         self._move = client.register_script(_MOVE)
@@ -99,15 +110,14 @@ class ValkeyConsumer:
     async def poll(self, *, max_records: int, wait_seconds: float) -> list[Record]:
         async with log_errors():
             await self._keep_leases()
-            if not self._held:
-                await asyncio.sleep(min(wait_seconds, TOPIC_REFRESH_SECONDS / 4))
-                return []
             answer = await self._client.xread(
-                {stream_of(topic): place.read for topic, place in self._held.items()},
-                count=max(1, max_records // len(self._held)),
+                {TOPIC_NEWS: self._news, **{stream_of(topic): place.read for topic, place in self._held.items()}},
+                count=max(1, max_records // max(1, len(self._held))),
                 block=max(1, int(min(wait_seconds, BLOCK_SECONDS) * 1000)),
             )
-        records = records_of(answer)
+        records, news = records_of(answer)
+        if news is not None:
+            self._news, self._looked_at = news, float("-inf")
         for record in records:
             place = self._held[record.partition.topic]
             place.read = record.offset

@@ -15,7 +15,17 @@ from core.eventlog import APPEND_SECONDS, Offset, OnAssigned, Partition
 from core.topics import is_raw_topic
 from core.valkey import open_valkey
 from core.valkey_consumer import ValkeyConsumer
-from core.valkey_streams import START, TOPICS, entry_key, groups_of, log_errors, stream_of, topics_of
+from core.valkey_streams import (
+    NEWS_LENGTH,
+    START,
+    TOPIC_NEWS,
+    TOPICS,
+    entry_key,
+    groups_of,
+    log_errors,
+    stream_of,
+    topics_of,
+)
 
 SIZE_REFRESH_SECONDS = 0.5
 # Room that raw events leave to the topics behind them, which must move for anything to be freed.
@@ -37,7 +47,8 @@ class ValkeyLog:
 
     async def create_topic(self, topic: str) -> None:
         async with log_errors():
-            await self._client.sadd(TOPICS, topic)
+            if await self._client.sadd(TOPICS, topic):
+                await self._client.xadd(TOPIC_NEWS, {b"topic": topic}, maxlen=NEWS_LENGTH)
         self._known.add(topic)
 
     async def append(self, topic: str, key: bytes, value: bytes) -> Offset:
@@ -45,12 +56,19 @@ class ValkeyLog:
             async with asyncio.timeout(APPEND_SECONDS), log_errors():
                 if is_raw_topic(topic):
                     await self._refuse_when_full(len(value))
-                if topic not in self._known:
-                    await self.create_topic(topic)
-                entry: Any = await self._client.xadd(stream_of(topic), {b"k": key, b"v": value})
+                entry = await self._add(topic, {b"k": key, b"v": value})
         except TimeoutError as error:
             raise LogUnavailable(retry_after=1.0) from error
         return Offset(entry.decode())
+
+    async def _add(self, topic: str, fields: dict[Any, Any]) -> Any:
+        """Appends; a topic that is new, or that the server came back without, is made known first."""
+        if topic in self._known:
+            entry = await self._client.xadd(stream_of(topic), fields, nomkstream=True)
+            if entry is not None:
+                return entry
+        await self.create_topic(topic)
+        return await self._client.xadd(stream_of(topic), fields)
 
     def consume(
         self, group: str, matches: Callable[[str], bool], on_assigned: OnAssigned | None = None

@@ -14,6 +14,9 @@ from core.valkey import VALKEY_AWAY
 
 PREFIX = "cm:log:"
 TOPICS = "cm:log-topics"
+# Told of each new topic: consumers wait on it beside their streams, so that a topic's first record waits for nobody.
+TOPIC_NEWS = "cm:log-topics:news"
+NEWS_LENGTH = 100
 START = "0-0"
 
 
@@ -41,17 +44,22 @@ def entry_key(entry: str) -> tuple[int, int]:
     return int(milliseconds), int(sequence or 0)
 
 
-def records_of(answer: Any) -> list[Record]:
-    """The records of an answer to XREAD, in either form that redis-py gives it."""
+def records_of(answer: Any) -> tuple[list[Record], str | None]:
+    """The records of an answer to XREAD, in either form that redis-py gives it; and the last word of new topics."""
     streams = answer.items() if isinstance(answer, dict) else (answer or [])
-    records = []
+    records: list[Record] = []
+    news = None
     for stream, batches in streams:
-        partition = Partition(stream.decode().removeprefix(PREFIX))
         entries = batches[0] if batches and isinstance(batches[0], list) else batches
+        name = stream.decode()
+        if name == TOPIC_NEWS:
+            news = entries[-1][0].decode()
+            continue
+        partition = Partition(name.removeprefix(PREFIX))
         for entry, fields in entries:
             offset = entry.decode()
             records.append(Record(partition, Offset(offset), Offset(after(offset)), fields[b"k"], fields[b"v"]))
-    return records
+    return records, news
 
 
 async def groups_of(client: Any, stream: str) -> dict[str, dict[str, Any]]:

@@ -23,6 +23,7 @@ from core.live import LiveBroadcast
 from core.queries import named
 from core.settings import Settings
 from core.telemetry import start_logging
+from core.topics import DEAD, ENRICHED, UPDATES
 from core.valkey_log import ValkeyLog
 from pipeline.aggregate import Aggregator
 from pipeline.bridge import Bridge
@@ -107,6 +108,13 @@ def _rebuild_once(parts: Parts, bridge: Bridge) -> Chore:
     return rebuild
 
 
+async def _create_topics(event_log: ValkeyLog) -> None:
+    """The topics that all tenants share, so that the first record of each is waited for. Away: found when made."""
+    for topic in (ENRICHED, UPDATES, DEAD):
+        with suppress(Unavailable):
+            await event_log.create_topic(topic)
+
+
 async def _repeat(chore: Chore, stop: asyncio.Event) -> None:
     while not stop.is_set():
         try:
@@ -133,6 +141,7 @@ async def run(settings: Settings, kinds: tuple[str, ...]) -> None:
         database = Database(settings)
         stack.push_async_callback(database.close)
         parts = Parts(settings, database, event_log)
+        await _create_topics(event_log)
         async with asyncio.TaskGroup() as tasks:
             for kind in kinds:
                 workers, chores = await _build(kind, parts, stack)

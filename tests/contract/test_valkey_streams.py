@@ -121,3 +121,14 @@ async def test_a_commit_repeated_counts_once(log: ValkeyLog) -> None:
         await consumer._move_group(PARTITION.topic, records[-1].offset, 3)
     assert (await log.lag("g", is_it))[PARTITION] == 2
     await consumer.close()
+
+
+async def test_a_server_that_lost_everything_is_told_its_topics_again(log: ValkeyLog, settings: Settings) -> None:
+    client = open_valkey(settings.redis_url, seconds=2.0)
+    await client.flushall()
+    await client.aclose()
+    consumer = log.consume("g", is_it)
+    assert await consumer.poll(max_records=5, wait_seconds=0.1) == []
+    await log.append(PARTITION.topic, b"", b"after")
+    assert [record.value for record in await read(consumer, 1)] == [b"after"]
+    await consumer.close()
