@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -102,4 +102,8 @@ def python_child(module: str, *arguments: str, environ: dict[str, str], log: Pat
 
 
 def _nice(niceness: int) -> None:
+    """Stands back. With Linux's autogroups a process's own niceness counts within its session only; the session's
+    counts among sessions."""
     os.nice(niceness)
+    with suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(niceness))

@@ -17,7 +17,7 @@ import msgspec
 from core.errors import CloudMetricsError, Misconfigured
 
 PATH = "/v1/events"
-IN_FLIGHT = 6
+IN_FLIGHT = 8
 PATIENCE_SECONDS = 60.0
 BACKOFF_SECONDS = (0.1, 2.0)
 MAX_SHOWN = 10

@@ -75,7 +75,11 @@ class Summary:
         self.durations.merge(other.durations)
 
     def to_row(self) -> SummaryRow:
-        return SummaryRow(
+        return SummaryRow(*self.columns())
+
+    def columns(self) -> tuple[int, int, int, int, float, float | None, float | None, Sketch, Sketch, Sketch]:
+        """The values of a `SummaryRow`, in its order."""
+        return (
             self.count,
             self.errors,
             self.bytes,

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 import uvloop
 
@@ -37,6 +38,7 @@ log = logging.getLogger("pipeline")
 KINDS = ("enrich", "aggregate", "bridge")
 CHORE_SECONDS = 60.0
 LEDGER_DAYS = 7
+TENANT_KEYS = 10_000
 STOP_SECONDS = 10.0
 LIST_CLASSES = named("aggregate", "list_retention_classes")
 FORGET_IDS = named("aggregate", "forget_ids")
@@ -57,7 +59,8 @@ async def _build(kind: str, parts: Parts, stack: AsyncExitStack) -> tuple[list[W
     """The workers of a kind, and what it does once a minute."""
     if kind == "enrich":
         master_key = parts.settings.master_key_bytes()
-        sources = EnrichmentSources.open(parts.settings.geo_database, lambda tenant: visitor_key(master_key, tenant))
+        visitor_keys = lru_cache(maxsize=TENANT_KEYS)(lambda tenant: visitor_key(master_key, tenant))
+        sources = EnrichmentSources.open(parts.settings.geo_database, visitor_keys)
         return [Enricher(parts.log, sources).worker()], [_trim_log(parts)]
     if kind == "aggregate":
         aggregator = Aggregator(parts.database, parts.log)

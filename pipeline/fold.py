@@ -3,12 +3,13 @@ counted anew. Pure; no clock, no I/O."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from uuid import UUID
 
 from core.events import EnrichedEvent
-from core.rollups import TOTAL, Resolution, Slot
+from core.rollups import DIMENSIONS, TOTAL, Resolution, Slot
 from core.summary import Summary
 
 FIRST_ERROR_STATUS = 500
@@ -49,45 +50,48 @@ class Tally:
             summary.durations.update_many(self.durations)
 
 
-# By slot, then by (dimension, value): hashing a tenant's id nine times an event would cost more than counting.
-Tallies = dict[Slot, dict[tuple[str, str], Tally]]
+# A dimension and its value.
+Cell = tuple[str, str]
+# By slot, then by cell: hashing a tenant's id nine times an event would cost more than counting.
+Tallies = dict[Slot, dict[Cell, Tally]]
 
 
-def dimension_values(event: EnrichedEvent) -> Iterator[tuple[str, str]]:
+_values_of = attrgetter(*(name for name in DIMENSIONS if name != "status"))
+_OTHERS = tuple(name for name in DIMENSIONS if name != "status")
+
+
+def dimension_values(event: EnrichedEvent) -> list[Cell]:
     """The cells an event counts in: the total of its type, then each dimension alone. Not known is ''."""
-    yield TOTAL, ""
-    yield "page_path", event.page_path
-    yield "referrer_host", event.referrer_host
-    yield "country", event.country
-    yield "device", event.device
-    yield "browser", event.browser
-    yield "os", event.os
-    yield "status", "" if event.status is None else str(event.status)
-    yield "method", event.method
+    status = "" if event.status is None else str(event.status)
+    return [(TOTAL, ""), ("status", status), *zip(_OTHERS, _values_of(event), strict=True)]
 
 
 def fold_minutes(events: Iterable[tuple[UUID, EnrichedEvent]]) -> Tallies:
     """One-minute tallies of new events, each with its tenant."""
-    tallies: Tallies = {}
+    members: dict[Slot, dict[Cell, list[EnrichedEvent]]] = {}
     for tenant_id, event in events:
         slot = Slot(tenant_id, event.timestamp_ms // 60_000 * 60, event.type, event.is_bot)
-        cells = tallies.get(slot)
+        cells = members.get(slot)
         if cells is None:
-            cells = tallies[slot] = {}
-        is_error = event.status is not None and event.status >= FIRST_ERROR_STATUS
+            cells = members[slot] = {}
         for cell in dimension_values(event):
-            tally = cells.get(cell)
-            if tally is None:
-                tally = cells[cell] = Tally()
-            tally.count += 1
-            tally.errors += is_error
-            tally.bytes += event.bytes or 0
-            tally.visitors.add(event.visitor)
-            if event.session is not None:
-                tally.sessions.add(event.session)
-            if event.duration_ms is not None:
-                tally.durations.append(event.duration_ms)
-    return tallies
+            if cell in cells:
+                cells[cell].append(event)
+            else:
+                cells[cell] = [event]
+    return {slot: {cell: tally_of(found) for cell, found in cells.items()} for slot, cells in members.items()}
+
+
+def tally_of(events: Sequence[EnrichedEvent]) -> Tally:
+    """What events of one cell add to it."""
+    return Tally(
+        count=len(events),
+        errors=sum(event.status is not None and event.status >= FIRST_ERROR_STATUS for event in events),
+        bytes=sum(event.bytes or 0 for event in events),
+        visitors={event.visitor for event in events},
+        sessions={event.session for event in events if event.session is not None},
+        durations=[event.duration_ms for event in events if event.duration_ms is not None],
+    )
 
 
 def coarsen(tallies: Tallies, resolution: Resolution) -> Tallies:

@@ -7,10 +7,11 @@ worker that was frozen and wakes up) finds it moved, and its whole batch rolls b
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -23,7 +24,7 @@ from core.events import EnrichedBatch, EnrichedEvent, from_epoch_ms
 from core.queries import named
 from core.rollups import TOTAL, Resolution, Slot
 from core.summary import Summary, SummaryRow
-from pipeline.fold import Tallies, fold_all
+from pipeline.fold import Cell, Tallies, Tally, fold_all
 
 READ_OFFSET = named("aggregate", "read_offset")
 LOCK_OFFSET = named("aggregate", "lock_offset")
@@ -49,8 +50,14 @@ CELL_COLUMNS = (
     "resolution",
 )  # fmt: skip
 
+# What of an event's context has no column of its own.
+CONTEXT_FIELDS = ("page_url", "referrer", "region", "city", "ip", "user_agent", "locale", "campaign")
+_context_of = attrgetter(*CONTEXT_FIELDS)
+
 SUMMARY_COLUMNS = len(SummaryRow.__struct_fields__)
 DAY_MS = 86_400_000
+# Slots of which the writer remembers that they may have rows: some hours of many tenants.
+MAX_MET = 100_000
 
 _json = msgspec.json.Encoder()
 
@@ -71,6 +78,7 @@ class Counted:
     minutes: dict[Slot, SummaryRow]
 
 
+Known = dict[Slot, dict[Cell, Summary]]
 UpdateWriter = Callable[[Counted], tuple[Offset, bytes]]
 
 
@@ -81,6 +89,7 @@ class Store:
         self._database = database
         self._consumer = consumer
         self._ensured: set[tuple[str, date]] = set()
+        self._met: set[tuple[Resolution, int, Slot]] = set()
 
     async def position(self, partition: Partition) -> Position | None:
         """Where the group stands on a partition; None before its first transaction there."""
@@ -168,39 +177,67 @@ class Store:
         minutes: dict[Slot, SummaryRow] = {}
         staged: list[tuple[object, ...]] = []
         for resolution, added in tallies.items():
-            known = await self._read_cells(session, resolution, shard, added)
+            summaries = await self._read_known(session, resolution, shard, added)
             for slot, cells in added.items():
-                tenant_id, bucket, type_, is_bot = slot
-                start = bucket_time(bucket)
-                stored = known.get(slot, {})
-                for (dimension, value), tally in cells.items():
-                    summary = stored.get((dimension, value)) or Summary()
-                    tally.add_to(summary)
-                    row = summary.to_row()
-                    place = (tenant_id, dimension, start, type_, value, is_bot, shard)
-                    staged.append((*place, *msgspec.structs.astuple(row), resolution.value))
-                    if dimension == TOTAL and resolution is Resolution.MINUTE:
-                        minutes[slot] = row
+                staged += rollup_rows(resolution, shard, slot, cells, summaries.setdefault(slot, {}))
+                if resolution is Resolution.MINUTE:
+                    minutes[slot] = summaries[slot][TOTAL, ""].to_row()
         await session.execute(STAGE_ROLLUPS)
         await session.copy("staged_rollups", CELL_COLUMNS, staged)
         for resolution in tallies:
             await session.execute(WRITE_CELLS[resolution], resolution.value)
         return minutes
 
+    async def _read_known(self, session: Session, resolution: Resolution, shard: int, added: Tallies) -> Known:
+        """What this writer has in these cells. A slot without its total has no cell at all: asked first, it saves
+        looking for each cell of a new bucket."""
+        met = {slot: cells for slot, cells in added.items() if (resolution, shard, slot) in self._met}
+        unmet = [slot for slot in added if slot not in met]
+        if unmet:
+            totals = await self._read_cells(session, resolution, shard, [(slot, TOTAL, "") for slot in unmet])
+            met |= {slot: added[slot] for slot in totals}
+        self._remember(resolution, shard, added)
+        return await self._read_cells(
+            session, resolution, shard, [(slot, *cell) for slot, cells in met.items() for cell in cells]
+        )
+
+    def _remember(self, resolution: Resolution, shard: int, slots: Iterable[Slot]) -> None:
+        """Notes slots that this writer has met; wrongly, when its transaction fails, which costs a look and no more."""
+        if len(self._met) > MAX_MET:
+            self._met.clear()
+        self._met.update((resolution, shard, slot) for slot in slots)
+
     async def _read_cells(
-        self, session: Session, resolution: Resolution, shard: int, tallies: Tallies
-    ) -> dict[Slot, dict[tuple[str, str], Summary]]:
+        self, session: Session, resolution: Resolution, shard: int, places: Sequence[tuple[Slot, str, str]]
+    ) -> Known:
+        if not places:
+            return {}
         keys = [
             (slot.tenant_id, dimension, bucket_time(slot.bucket), slot.type, value, slot.is_bot)
-            for slot, cells in tallies.items()
-            for dimension, value in cells
+            for slot, dimension, value in places
         ]
         rows = await session.fetch(READ_CELLS[resolution], shard, *(list(column) for column in zip(*keys, strict=True)))
-        known: dict[Slot, dict[tuple[str, str], Summary]] = {}
+        known: Known = {}
         for row in rows:
             cells = known.setdefault(slot_of(row), {})
             cells[row["dimension"], row["value"]] = Summary.from_row(summary_of(row))
         return known
+
+
+def rollup_rows(
+    resolution: Resolution, shard: int, slot: Slot, cells: Mapping[Cell, Tally], summaries: dict[Cell, Summary]
+) -> list[tuple[object, ...]]:
+    """Counts a slot's tallies into its summaries, and gives what to store of each changed cell."""
+    tenant_id, bucket, type_, is_bot = slot
+    start, name = bucket_time(bucket), resolution.value
+    rows: list[tuple[object, ...]] = []
+    for cell, tally in cells.items():
+        summary = summaries.get(cell)
+        if summary is None:
+            summary = summaries[cell] = Summary()
+        tally.add_to(summary)
+        rows.append((tenant_id, cell[0], start, type_, cell[1], is_bot, shard, *summary.columns(), name))
+    return rows
 
 
 @lru_cache(maxsize=10_000)
@@ -236,11 +273,7 @@ def event_row(batch: EnrichedBatch, event: EnrichedEvent) -> tuple[object, ...]:
 
 def details_of(event: EnrichedEvent) -> str:
     """The one JSONB of an event: its properties, and the context that has no column."""
-    context = {
-        name: value
-        for name in ("page_url", "referrer", "region", "city", "ip", "user_agent", "locale", "campaign")
-        if (value := getattr(event, name))
-    }
+    context = {name: value for name, value in zip(CONTEXT_FIELDS, _context_of(event), strict=True) if value}
     details: dict[str, object] = {"properties": event.properties, "context": context}
     if event.enrichment_errors:
         details["enrichment_errors"] = event.enrichment_errors

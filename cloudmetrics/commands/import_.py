@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import msgspec
+import uvloop
 
 from cloudmetrics import accounts
 from cloudmetrics.client import MAX_SHOWN, Batch, Credentials, Sender, open_sender
@@ -65,7 +66,7 @@ class Reading:
 
 def run(args: argparse.Namespace) -> int:
     total = sum(size_of(path) for path in args.files)
-    return asyncio.run(_import(args, credentials_of(args), total))
+    return uvloop.run(_import(args, credentials_of(args), total))
 
 
 def credentials_of(args: argparse.Namespace) -> Credentials:
@@ -114,7 +115,7 @@ async def _import(args: argparse.Namespace, credentials: Credentials, total: int
         progress.show(total, reading.lines, is_last=True)
         await sender.wait_counted()
         _summarise(reading, sender, sent, time.monotonic() - started - sent)
-        return 0 if sender.tally.accepted + sender.tally.duplicate else 1
+        return 1 if reading.lines and not sender.tally.accepted + sender.tally.duplicate else 0
 
 
 def batches(path: str, convert: Convert, reading: Reading) -> Iterator[tuple[Batch, int]]:
@@ -166,7 +167,7 @@ def _json_lines(source: str) -> Convert:
         if not isinstance(event, dict):
             raise Unreadable("not an object: a line is one event")
         event_id = ids.next_id(line.text)
-        return line.text if event.get("id") is not None else _encoder.encode({**event, "id": str(event_id)})
+        return line.text if event.get("id") is not None else _encoder.encode({**event, "id": event_id})
 
     return convert
 

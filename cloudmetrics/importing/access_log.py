@@ -10,7 +10,6 @@ import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
-from uuid import UUID
 
 import msgspec
 
@@ -33,7 +32,10 @@ _MONTHS = {
     name: n
     for n, name in enumerate(["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"], 1)
 }
-_TIME = re.compile(r"(\d{1,2})/([A-Z][a-z]{2})/(\d{4}):(\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)")
+_TIME = re.compile(
+    r"(?P<date>\d{1,2}/(?P<month>[A-Z][a-z]{2})/\d{4}):(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d) "
+    r"(?P<zone>[+-]\d{4})"
+)
 
 
 class Unreadable(ValueError):
@@ -65,18 +67,18 @@ def parse_line(line: bytes) -> LogLine:
     found = _LINE.match(text)
     if not found:
         raise Unreadable(_why(text))
-    request, referrer, agent = unescape(found[3]), unescape(found[6] or ""), unescape(found[7] or "")
-    method, path, protocol = _split_request(request)
+    host, moment, request, status, size, referrer, agent = found.group("host", "time", 3, "status", "bytes", 6, 7)
+    method, path, protocol = _split_request(unescape(request))
     return LogLine(
-        host=found["host"],
-        moment=parse_time(found["time"]),
+        host=host,
+        moment=parse_time(moment),
         method=method,
         path=path,
         protocol=protocol,
-        status=_number(found["status"]),
-        bytes=_number(found["bytes"]),
-        referrer="" if referrer == "-" else referrer,
-        agent="" if agent == "-" else agent,
+        status=_number(status),
+        bytes=_number(size),
+        referrer=_known(referrer),
+        agent=_known(agent),
     )
 
 
@@ -99,7 +101,7 @@ class _Context(msgspec.Struct, omit_defaults=True):
 class RequestEvent(msgspec.Struct):
     """An `http_request` as ingest takes it."""
 
-    id: UUID
+    id: str
     timestamp: datetime
     session_id: str
     properties: _Properties
@@ -107,7 +109,7 @@ class RequestEvent(msgspec.Struct):
     type: str = "http_request"
 
 
-def event_of(line: LogLine, *, event_id: UUID, session_id: str) -> RequestEvent:
+def event_of(line: LogLine, *, event_id: str, session_id: str) -> RequestEvent:
     """The event of a line. `path` is the request's without its query; where it has one the whole is `target`."""
     path, mark, _ = line.path.partition("?")
     properties = _Properties(line.method, path, line.status, line.bytes, line.protocol, line.path if mark else "")
@@ -130,16 +132,21 @@ def parse_time(text: str) -> datetime:
         Unreadable: not of that form, or no such moment.
     """
     found = _TIME.fullmatch(text)
-    if not found or found[2] not in _MONTHS:
+    if not found or found["month"] not in _MONTHS:
         raise Unreadable(f"no time of the form 17/May/2015:10:05:03 +0000 in [{text[:40]}]")
-    offset = timedelta(hours=int(found[8]), minutes=int(found[9]))
+    date, hour, minute, second, zone = found.group("date", "hour", "minute", "second", "zone")
     try:
-        zone = timezone(offset if found[7] == "+" else -offset)
-        return datetime(
-            int(found[3]), _MONTHS[found[2]], int(found[1]), int(found[4]), int(found[5]), int(found[6]), tzinfo=zone
-        )
+        return _midnight(date, zone).replace(hour=int(hour), minute=int(minute), second=int(second))
     except ValueError as error:
         raise Unreadable(f"no such time: {text[:40]} ({error})") from None
+
+
+@lru_cache(maxsize=256)
+def _midnight(date: str, zone: str) -> datetime:
+    """The day of `17/May/2015` and `+0000`, which many lines share. Raises ValueError."""
+    day, month, year = date.split("/")
+    offset = timedelta(hours=int(zone[1:3]), minutes=int(zone[3:5]))
+    return datetime(int(year), _MONTHS[month], int(day), tzinfo=timezone(-offset if zone[0] == "-" else offset))
 
 
 def _split_request(request: str) -> tuple[str, str, str]:
@@ -155,6 +162,11 @@ def _escaped(found: re.Match[bytes]) -> bytes:
     if code.startswith(b"x"):
         return bytes([int(code[1:], 16)])
     return _NAMED.get(code, code)
+
+
+def _known(text: str | None) -> str:
+    """Text of a quoted field; '' of one that is absent or `-`."""
+    return "" if text is None or text == "-" else unescape(text)
 
 
 def _number(text: str) -> int | None:

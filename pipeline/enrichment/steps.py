@@ -14,7 +14,7 @@ from pipeline.enrichment.draft import MAX_ID_LENGTH, MAX_URL_LENGTH, Draft, Step
 from pipeline.enrichment.sources import EnrichmentSources
 
 # Raised by one whenever a step would give another answer for the same event.
-ENRICHMENT_VERSION = 1
+ENRICHMENT_VERSION = 2
 
 MAX_PATH_LENGTH = 512
 MAX_METHOD_LENGTH = 16
@@ -121,7 +121,7 @@ def put_visitor(draft: Draft, sources: EnrichmentSources) -> None:
         user_agent=draft.user_agent,
         key=key,
     )
-    draft.session = hash64("session", draft.session_id, key=key) if draft.session_id else None
+    draft.session = hash64("session", draft.session_id, key) if draft.session_id else None
 
 
 def mask_address(draft: Draft, sources: EnrichmentSources) -> None:

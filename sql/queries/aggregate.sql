@@ -44,14 +44,18 @@ ON CONFLICT DO NOTHING
 RETURNING tenant_id, id;
 
 -- read_cells(shard, tenant_ids, dimensions, buckets, types, cell_values, is_bots)
--- The rows of {table} that these cells already have from this writer.
-SELECT r.tenant_id, r.dimension, extract(epoch FROM r.bucket)::bigint AS bucket, r.type, r.value, r.is_bot,
+-- The rows of {table} that these cells already have from this writer; each by its key, however large the table is
+-- (OFFSET 0 keeps the planner from joining the whole of it).
+SELECT c.tenant_id, c.dimension, extract(epoch FROM c.bucket)::bigint AS bucket, c.type, c.value, c.is_bot,
     r.count, r.errors, r.bytes, r.duration_count, r.duration_sum, r.duration_min, r.duration_max,
     r.visitors, r.sessions, r.durations
 FROM unnest($2::uuid[], $3::text[], $4::timestamptz[], $5::text[], $6::text[], $7::boolean[])
     AS c (tenant_id, dimension, bucket, type, value, is_bot)
-JOIN {table} r ON r.tenant_id = c.tenant_id AND r.dimension = c.dimension AND r.bucket = c.bucket
-    AND r.type = c.type AND r.value = c.value AND r.is_bot = c.is_bot AND r.shard = $1;
+CROSS JOIN LATERAL (
+    SELECT * FROM {table} t WHERE t.tenant_id = c.tenant_id AND t.dimension = c.dimension AND t.bucket = c.bucket
+        AND t.type = c.type AND t.value = c.value AND t.is_bot = c.is_bot AND t.shard = $1
+    OFFSET 0
+) r;
 
 -- write_cells(resolution)
 -- Whole values over whatever {table} had: a repeat overwrites, nothing is added twice.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import RFC_4122, UUID
 
 import pytest
 from hypothesis import given
@@ -126,7 +127,7 @@ def test_equal_lines_are_told_apart_by_occurrence_and_the_same_file_gives_the_sa
     again = LineIds("s")
     assert made == [again.next_id(text) for text in lines]
     assert len(set(made)) == 4 and made[0] == first[0]
-    assert {id.version for id in made} == {8}
+    assert {(UUID(id).version, UUID(id).variant) for id in made} == {(8, RFC_4122)}
     other = LineIds("another server")
     assert not set(made) & {other.next_id(text) for text in lines}
 

@@ -53,7 +53,7 @@ def test_a_page_view_is_told_apart_into_its_dimensions() -> None:
     assert event.campaign == {"utm_source": "mail", "utm_campaign": "may"}
     assert (event.device, event.browser, event.os, event.is_bot) == ("mobile", "Mobile Safari", "iOS", False)
     assert event.ip == "203.0.113.0" and event.locale == "de-DE"
-    assert event.enrichment_errors == [] and event.enrichment_version == 1
+    assert event.enrichment_errors == [] and event.enrichment_version == 2
 
 
 def test_a_page_of_the_same_host_is_no_referrer() -> None:
