@@ -12,6 +12,7 @@ from uuid import UUID
 
 import msgspec
 
+from core.contents import EventRejected
 from core.database import Database
 from core.errors import DatabaseUnavailable, InvalidRequest, TooMany
 from core.eventlog import EventLog
@@ -29,7 +30,7 @@ from core.queries import named
 from core.seen import WINDOW_SECONDS, SeenIds
 from core.tenancy import Tenant, TenantId
 from core.topics import raw_topic
-from core.validation import Clock, EventRejected, verify_event
+from core.validation import Clock, verify_event
 
 FIND_KNOWN_IDS = named("keys", "find_known_ids")
 # After a failure the ledger is not asked again this long: ingest must not wait for a database that is away.
@@ -214,7 +215,9 @@ def decoded_batch(body: bytes) -> IncomingBatch:
             f'The body must be {{"events": [...]}}: {error}.', code="invalid_body", field="events", status=400
         ) from None
     except msgspec.DecodeError as error:
-        raise InvalidRequest(f"The body is not JSON: {error}.", code="invalid_json") from None
+        is_text = "surrogate" in str(error) or "hex escape" in str(error)
+        code = "invalid_unicode" if is_text else "invalid_json"
+        raise InvalidRequest(f"The body is not JSON: {error}.", code=code) from None
     except RecursionError:
         raise InvalidRequest("The body is nested deeper than 32 levels.", code="json_too_deep") from None
     except UnicodeDecodeError as error:
@@ -223,8 +226,8 @@ def decoded_batch(body: bytes) -> IncomingBatch:
         raise InvalidRequest("`events` is empty; send 1 to 100.", code="empty_batch", field="events", status=422)
     if len(batch.events) > MAX_BATCH_EVENTS:
         raise InvalidRequest(
-            f"`events` has {len(batch.events)} events; at most {MAX_BATCH_EVENTS} are taken in a request. None was "
-            "taken; send them in several.",
+            f"`events` has more than {MAX_BATCH_EVENTS} events, the most that a request may have. None was taken; send "
+            "them in several.",
             code="batch_too_large",
             field="events",
             status=413,
