@@ -16,6 +16,10 @@ from core.sketches import Quantiles, Uniques
 Sketch = bytes
 
 
+# What a bigint holds: a sum that would pass it stays there.
+MAX_SUM = 2**63 - 1
+
+
 class SummaryRow(msgspec.Struct, frozen=True, array_like=True):
     """A summary as it is stored and sent: counts, and sketches as bytes (b'' when empty)."""
 
@@ -65,7 +69,7 @@ class Summary:
         """Adds another summary to this one."""
         self.count += other.count
         self.errors += other.errors
-        self.bytes += other.bytes
+        self.bytes = min(self.bytes + other.bytes, MAX_SUM)
         self.duration_count += other.duration_count
         self.duration_sum += other.duration_sum
         self.duration_min = _least(self.duration_min, other.duration_min)

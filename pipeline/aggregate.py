@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import asyncpg
+import msgspec
 
 from core.database import Database
 from core.eventlog import EventLog, Offset, Partition, Record
-from core.events import EnrichedBatch, decode_enriched
+from core.events import EnrichedBatch, decode_enriched, encode_enriched
 from core.rollups import (
     HOT_SECONDS,
     BucketUpdates,
@@ -26,6 +28,15 @@ from pipeline.worker import Poison, Worker
 
 GROUP = "aggregate"
 MAX_RECORDS = 100
+# What one value can make the database, or the encoding of its protocol, refuse for good.
+REFUSED = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+    OverflowError,
+    ValueError,
+    TypeError,
+)
 
 
 class Aggregator:
@@ -76,21 +87,39 @@ class Aggregator:
 
         try:
             await self._store.transact(partition, [batch for _, batch in decoded], expected, write)
-        except asyncpg.DataError as error:
+        except REFUSED as error:
             await self._find_culprit(partition, decoded, error)
             return
         self._expected[partition] = next_offset
         await self._tell(updates)
 
     async def _find_culprit(
-        self, partition: Partition, decoded: Sequence[tuple[Record, EnrichedBatch]], error: asyncpg.DataError
+        self, partition: Partition, decoded: Sequence[tuple[Record, EnrichedBatch]], error: Exception
     ) -> None:
         """The database refuses a value: counts record by record, so that only the one that holds it is put aside."""
-        if len(decoded) <= 1:
-            raise Poison(decoded[0][0], f"the database refuses it: {type(error).__name__}") from error
+        if len(decoded) == 1:
+            raise await self._poison(*decoded[0], error) from error
+        if not decoded:
+            raise error
         for record, batch in decoded:
             await self._count(partition, [(record, batch)], record.next_offset)
             self._counted_alone.add((partition, record.offset))
+
+    async def _poison(self, record: Record, batch: EnrichedBatch, error: Exception) -> Poison:
+        """A record that is refused, and the record without those of its events that are refused alone."""
+        good, bad = [], []
+        for event in batch.events:
+            alone = msgspec.structs.replace(batch, events=[event])
+            try:
+                await self._store.rehearse(record.partition, [alone])
+                good.append(event)
+            except REFUSED:
+                bad.append(str(event.id))
+        reason = f"the database refuses it: {type(error).__name__} (events {', '.join(bad) or 'only together'})"
+        if not good or not bad:
+            return Poison(record, reason)
+        mended = encode_enriched(msgspec.structs.replace(batch, events=good))
+        return Poison(record, reason, replace(record, value=mended))
 
     async def _tell(self, updates: list[BucketUpdates]) -> None:
         for update in updates:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from core.events import EnrichedEvent
 from core.rollups import DIMENSIONS, TOTAL, Resolution, Slot
-from core.summary import Summary
+from core.summary import MAX_SUM, Summary
 
 FIRST_ERROR_STATUS = 500
 
@@ -38,7 +38,7 @@ class Tally:
         """Counts this batch into what the cell already had."""
         summary.count += self.count
         summary.errors += self.errors
-        summary.bytes += self.bytes
+        summary.bytes = min(summary.bytes + self.bytes, MAX_SUM)
         summary.visitors.update_many(self.visitors)
         summary.sessions.update_many(self.sessions)
         if self.durations:
@@ -55,15 +55,15 @@ Cell = tuple[str, str]
 # By slot, then by cell: hashing a tenant's id nine times an event would cost more than counting.
 Tallies = dict[Slot, dict[Cell, Tally]]
 
-
-_values_of = attrgetter(*(name for name in DIMENSIONS if name != "status"))
-_OTHERS = tuple(name for name in DIMENSIONS if name != "status")
+# Status is a number in an event and text in a cell; the others are text in both.
+_TEXTS = tuple(name for name in DIMENSIONS if name != "status")
+_texts_of = attrgetter(*_TEXTS)
 
 
 def dimension_values(event: EnrichedEvent) -> list[Cell]:
     """The cells an event counts in: the total of its type, then each dimension alone. Not known is ''."""
     status = "" if event.status is None else str(event.status)
-    return [(TOTAL, ""), ("status", status), *zip(_OTHERS, _values_of(event), strict=True)]
+    return [(TOTAL, ""), ("status", status), *zip(_TEXTS, _texts_of(event), strict=True)]
 
 
 def fold_minutes(events: Iterable[tuple[UUID, EnrichedEvent]]) -> Tallies:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
@@ -82,6 +83,10 @@ Known = dict[Slot, dict[Cell, Summary]]
 UpdateWriter = Callable[[Counted], tuple[Offset, bytes]]
 
 
+class _TakenBack(Exception):
+    """Rolls a rehearsal back."""
+
+
 class Store:
     """The writer's side of the database for one group of workers."""
 
@@ -131,6 +136,13 @@ class Store:
             if await session.fetchrow(MOVE_OFFSET, *place, expected, next_offset, update) is None:
                 raise Fenced(f"{partition} was moved by another worker")
         return counted
+
+    async def rehearse(self, partition: Partition, batches: Sequence[EnrichedBatch]) -> None:
+        """Counts batches as `transact` would, and takes it back: whether the database refuses them shows."""
+        with suppress(_TakenBack):
+            async with self._database.as_writer() as session:
+                await self._count(session, partition, batches)
+                raise _TakenBack
 
     async def _count(self, session: Session, partition: Partition, batches: Sequence[EnrichedBatch]) -> Counted:
         by_id: dict[tuple[UUID, UUID], tuple[EnrichedBatch, EnrichedEvent]] = {}

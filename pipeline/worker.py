@@ -26,12 +26,14 @@ POISON_GRACE = 10
 
 
 class Poison(Exception):
-    """A record that can never be processed; `reason` goes with it to the dead letters."""
+    """A record that can never be processed; `reason` goes with it to the dead letters. `mended` is the record with
+    only what of it can be processed."""
 
-    def __init__(self, record: Record, reason: str) -> None:
+    def __init__(self, record: Record, reason: str, mended: Record | None = None) -> None:
         super().__init__(reason)
         self.record = record
         self.reason = reason
+        self.mended = mended
 
 
 class TooMuchPoison(CloudMetricsError):
@@ -48,7 +50,8 @@ class Worker:
     """A group, what it reads, and what it does with records.
 
     `process` takes records and where each partition stands after them. It raises `Poison` for a bad one before it
-    has had any effect, and is called again without it (with no record at all when none is left).
+    has had any effect, and is called again without it, or with what is mended of it (with no record at all when none
+    is left).
     """
 
     name: str
@@ -114,8 +117,12 @@ async def _process_all(worker: Worker, records: list[Record], limit: PoisonLimit
         except Poison as poison:
             await _put_aside(worker, poison)
             limit.note(is_poison=True)
-            remaining = [record for record in remaining if record is not poison.record]
+            remaining = [kept for record in remaining if (kept := _without(poison, record)) is not None]
     await worker.consumer.commit(offsets)
+
+
+def _without(poison: Poison, record: Record) -> Record | None:
+    return poison.mended if record is poison.record else record
 
 
 async def _put_aside(worker: Worker, poison: Poison) -> None:

@@ -18,7 +18,9 @@ ENRICHMENT_VERSION = 2
 
 MAX_PATH_LENGTH = 512
 MAX_METHOD_LENGTH = 16
-MAX_BIGINT = 2**63 - 1
+# A pebibyte, and a year in milliseconds: what is beyond is a mistake, and would drown every sum it is in.
+MAX_BYTES = 2**50
+MAX_DURATION_MS = 366 * 86_400_000
 CAMPAIGN_KEYS = frozenset(
     {
         "utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content", "utm_id",
@@ -78,22 +80,24 @@ def put_campaign(draft: Draft, sources: EnrichmentSources) -> None:
     """Campaign and click ids from the page's query."""
     query = split_url(draft.page_url)[2] if draft.page_url else ""
     if query:
-        draft.campaign = {k: v[:MAX_ID_LENGTH] for k, v in parse_qsl(query) if k in CAMPAIGN_KEYS}
+        # An escaped NUL passed the door; no store keeps it.
+        found = parse_qsl(query.replace("%00", "%EF%BF%BD"))
+        draft.campaign = {k: v[:MAX_ID_LENGTH] for k, v in found if k in CAMPAIGN_KEYS}
 
 
 def put_request(draft: Draft, sources: EnrichmentSources) -> None:
     """Status, method, duration and bytes of a request, where they are well typed."""
     properties = draft.event.properties
     draft.status = _integer(draft, properties, "status", most=999)
-    draft.bytes = _integer(draft, properties, "bytes", most=MAX_BIGINT)
+    draft.bytes = _integer(draft, properties, "bytes", most=MAX_BYTES)
     method = properties.get("method")
     if isinstance(method, str):
         draft.method = draft.bounded("method", method.upper(), MAX_METHOD_LENGTH)
     duration = properties.get("duration_ms")
-    if isinstance(duration, (int, float)) and not isinstance(duration, bool) and duration >= 0:
+    if isinstance(duration, (int, float)) and not isinstance(duration, bool) and 0 <= duration <= MAX_DURATION_MS:
         draft.duration_ms = float(duration)
     elif duration is not None:
-        draft.errors.append("duration_ms: not a number of at least 0")
+        draft.errors.append(f"duration_ms: not a number from 0 to {MAX_DURATION_MS}")
 
 
 def put_agent(draft: Draft, sources: EnrichmentSources) -> None:

@@ -261,6 +261,39 @@ async def test_a_value_that_the_database_refuses_takes_no_other_record_down(
     assert encode_enriched(bad) in [letter.value for letter in letters]
 
 
+@pytest.mark.parametrize("refused", [{"properties": {"x": "a\0b"}}, {"bytes": 2**63}, {"session": 2**63}])
+async def test_an_event_that_the_database_refuses_takes_no_other_event_of_its_request_down(
+    pipeline: Pipeline, stored: Stored, tenant: Tenant, refused: dict[str, Any]
+) -> None:
+    bad = enriched(**refused)
+    batch = batch_of(tenant.id, enriched(), bad, enriched(), enriched())
+    await pipeline.log.append(ENRICHED, tenant.id.bytes, encode_enriched(batch))
+    await pipeline.log.append(ENRICHED, tenant.id.bytes, encode_enriched(batch_of(tenant.id, enriched())))
+
+    async def is_done() -> bool:
+        return (await stored.counts(tenant))["events"] == 4
+
+    await pipeline.run_until(is_done)
+    letters = [msgspec.msgpack.decode(r.value, type=DeadLetter) for r in await records_of(pipeline.log, DEAD)]
+    (letter,) = [letter for letter in letters if letter.value == encode_enriched(batch)]
+    assert str(bad.id) in letter.reason and str(batch.events[0].id) not in letter.reason
+
+
+async def test_a_sum_of_bytes_that_no_column_holds_stays_at_the_most_it_holds(
+    pipeline: Pipeline, stored: Stored, tenant: Tenant
+) -> None:
+    batches = [batch_of(tenant.id, enriched(bytes=2**62), enriched(bytes=2**62)) for _ in range(2)]
+    for batch in batches:
+        await pipeline.log.append(ENRICHED, tenant.id.bytes, encode_enriched(batch))
+
+    async def is_done() -> bool:
+        return (await stored.counts(tenant))["events"] == 4
+
+    await pipeline.run_until(is_done)
+    last = (await updates_of(pipeline.log, tenant))[-1]
+    assert [bucket.summary and bucket.summary.bytes for bucket in last.changed] == [2**63 - 1]
+
+
 async def test_word_that_was_never_published_is_published_by_the_next_worker(
     database: Database, log: ValkeyLog, settings: Settings, tenant: Tenant
 ) -> None:

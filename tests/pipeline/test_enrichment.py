@@ -215,3 +215,15 @@ def test_batches_come_through_the_log_unchanged() -> None:
     for length in range(0, len(encode_raw(raw)), 7):
         with pytest.raises(ValueError):
             decode_raw(encode_raw(raw)[:length])
+
+
+def test_absurd_sizes_and_durations_are_noted_and_not_counted() -> None:
+    event = enrich({"properties": {"bytes": 2**50 + 1, "duration_ms": 1e300, "status": 200}})
+    assert (event.bytes, event.duration_ms, event.status) == (None, None, 200)
+    assert [error.partition(":")[0] for error in event.enrichment_errors] == ["bytes", "duration_ms"]
+    assert enrich({"properties": {"bytes": 2**50}}).bytes == 2**50
+
+
+def test_an_escaped_nul_in_a_campaign_is_replaced() -> None:
+    event = enrich({"context": {"page_url": "https://shop.example/?utm_source=a%00b"}})
+    assert event.campaign == {"utm_source": "a\ufffdb"}
