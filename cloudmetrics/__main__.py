@@ -41,6 +41,9 @@ def load(name: str) -> Command:
 
 def main(argv: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
+    if any("\ud800" <= character <= "\udfff" for argument in arguments for character in argument):
+        print("cloudmetrics: an argument is not UTF-8", file=sys.stderr)
+        return 2
     parser = argparse.ArgumentParser(prog="python -m cloudmetrics", description="CloudMetrics, the operator's door.")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     chosen = arguments[0] if arguments and arguments[0] in COMMANDS else None
@@ -53,6 +56,12 @@ def main(argv: list[str] | None = None) -> int:
         return load(args.command).run(args)
     except CloudMetricsError as error:
         print(f"cloudmetrics {args.command}: {error.message}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        # A folder of somebody else, a full disk, a path that is too long: the system says it best.
+        place = f": {error.filename}" if error.filename else ""
+        advice = "; run this as the user who owns it" if isinstance(error, PermissionError) else ""
+        print(f"cloudmetrics {args.command}: {error.strerror or error}{place}{advice}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 1

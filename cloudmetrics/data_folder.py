@@ -33,7 +33,17 @@ class DataFolder:
 
     @classmethod
     def at(cls, path: str | Path) -> DataFolder:
-        return cls(Path(path).resolve())
+        """The folder at a path, made or not.
+
+        Raises:
+            Misconfigured: no path, or one of something else.
+        """
+        if not str(path):
+            raise Misconfigured(f"--data is empty; leave it out for {DEFAULT}, or name a folder")
+        whole = Path(path).resolve()
+        if whole.exists() and not whole.is_dir():
+            raise Misconfigured(f"{whole} is not a folder; name another with --data")
+        return cls(whole)
 
     @property
     def postgres(self) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -47,7 +48,14 @@ def check_port(settings: Settings) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((settings.host, settings.port))
+        except socket.gaierror as error:
+            raise Misconfigured(f"there is no host {settings.host!r} ({error.strerror}); give another --host") from None
         except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise Misconfigured(
+                    f"cannot listen on {settings.host} port {settings.port} ({error.strerror}); give another --host or "
+                    "--port"
+                ) from None
             raise Misconfigured(
                 f"port {settings.port} on {settings.host} is taken ({error.strerror}); stop the program that has it, "
                 f"or start with --port {settings.port + 1}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,7 +15,7 @@ from core.errors import BadInput, NotFound
 from core.events import epoch_ms, new_event_id
 from core.keys import ApiKey, hash_secret, new_key_id, new_secret, seal
 from core.queries import named
-from core.tenancy import KeyId, KeyKind, Scope, Tenant, TenantId, Tier, checked_slug
+from core.tenancy import KeyId, KeyKind, Scope, Tenant, TenantId, Tier, checked_name, checked_slug
 
 FIND_BY_SECRET = named("keys", "find_key_by_secret")
 FIND_BY_ID = named("keys", "find_key_by_id")
@@ -27,6 +28,8 @@ EXPIRE_SECRETS = named("keys", "expire_secrets")
 REVOKE_KEY = named("keys", "revoke_key")
 LIST_KEYS = named("keys", "list_keys")
 WRITE_AUDIT = named("keys", "write_audit")
+# The ASCII serialisation of an origin (RFC 6454, 6.2): lower case, no path, the port only where it is not the usual.
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 ROTATION_OVERLAP = timedelta(hours=24)
 
 
@@ -111,6 +114,7 @@ async def create_tenant(
         BadInput: the slug is malformed or taken.
     """
     tenant_id = TenantId(uuid4())
+    checked_name(name)
     async with database.as_tenant(tenant_id, is_write=True) as session:
         row = await session.fetchrow(INSERT_TENANT, tenant_id, checked_slug(slug), name or slug, tier.value, is_demo)
         if row is None:
@@ -125,10 +129,9 @@ async def create_key(
     """A new key with one secret, which only the answer holds.
 
     Raises:
-        BadInput: a publishable key was asked for with more than `events:write`.
+        BadInput: what was asked for does not go together; see `check_key_request`.
     """
-    if asked.kind is KeyKind.PUBLISHABLE and asked.scopes != {Scope.EVENTS_WRITE}:
-        raise BadInput("A publishable key can only have the scope events:write; make a secret key.", field="scopes")
+    check_key_request(asked)
     key_id = new_key_id()
     async with database.as_tenant(tenant.id, is_write=True) as session:
         await session.execute(
@@ -146,6 +149,29 @@ async def create_key(
         diff = {"kind": asked.kind.value, "scopes": sorted(asked.scopes)}
         await _audit(session, tenant.id, actor, "key.create", key_id, diff)
     return CreatedKey(key_id, secret)
+
+
+def check_key_request(asked: KeyRequest) -> None:
+    """Refuses a key that could never do what it was asked for.
+
+    Raises:
+        BadInput: names the field and the remedy.
+    """
+    checked_name(asked.name)
+    is_publishable = asked.kind is KeyKind.PUBLISHABLE
+    if is_publishable and asked.scopes != {Scope.EVENTS_WRITE}:
+        raise BadInput("A publishable key can only have the scope events:write; make a secret key.", field="scopes")
+    if is_publishable and asked.is_unsigned:
+        raise BadInput("A publishable key never signs; leave --unsigned to secret keys.", field="unsigned")
+    if asked.origins and not is_publishable:
+        raise BadInput("Only publishable keys have origins; make one, or leave --origin out.", field="origins")
+    for origin in asked.origins:
+        if origin != "*" and not ORIGIN.fullmatch(origin):
+            raise BadInput(
+                f"The origin {origin[:200]!r} must be * or scheme, host and port as browsers send it, such as "
+                "https://shop.example or http://localhost:3000, without a path.",
+                field="origins",
+            )
 
 
 async def rotate_key(

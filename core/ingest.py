@@ -215,9 +215,10 @@ def decoded_batch(body: bytes) -> IncomingBatch:
             f'The body must be {{"events": [...]}}: {error}.', code="invalid_body", field="events", status=400
         ) from None
     except msgspec.DecodeError as error:
-        is_text = "surrogate" in str(error) or "hex escape" in str(error)
-        code = "invalid_unicode" if is_text else "invalid_json"
-        raise InvalidRequest(f"The body is not JSON: {error}.", code=code) from None
+        if _has_half_a_pair(str(error), body):
+            message = "A text of the body has half of a surrogate pair (\\ud800 to \\udfff); send it whole, or without."
+            raise InvalidRequest(message, code="invalid_unicode") from None
+        raise InvalidRequest(f"The body is not JSON: {error}.", code="invalid_json") from None
     except RecursionError:
         raise InvalidRequest("The body is nested deeper than 32 levels.", code="json_too_deep") from None
     except UnicodeDecodeError as error:
@@ -233,6 +234,12 @@ def decoded_batch(body: bytes) -> IncomingBatch:
             status=413,
         )
     return batch
+
+
+def _has_half_a_pair(error: str, body: bytes) -> bool:
+    """Whether that is what the decoder means: of a half pair near the end it says that the input is cut."""
+    is_cut = "truncated" in error and body.rstrip().endswith(b"}")
+    return is_cut or "surrogate" in error or "hex escape" in error
 
 
 def _clock(batch: IncomingBatch, received_ms: int) -> Clock:

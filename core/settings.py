@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from dataclasses import field as dataclass_field
@@ -13,6 +14,20 @@ from core.errors import Misconfigured
 
 PREFIX = "CLOUDMETRICS_"
 MEGABYTE = 1024 * 1024
+
+
+ONE_OF = {
+    "tenant_topics": ("each", "shared"),
+    "log_fsync": ("everysec", "always"),
+    "log_level": ("DEBUG", "INFO", "WARNING", "ERROR"),
+}
+WITHIN: dict[str, tuple[float, float]] = {
+    "port": (1, 65535),
+    "log_max_bytes": (16 * MEGABYTE, 2**50),
+    "log_retention_hours": (0, 24 * 366),
+    "requests_per_minute": (0, 10**9),
+    "heartbeat_seconds": (0.1, 3600),
+}
 
 
 def setting(default: Any, meaning: str, *, secret: bool = False) -> Any:
@@ -68,9 +83,17 @@ class Settings:
         return settings
 
     def _check(self) -> None:
-        for name, allowed in (("tenant_topics", ("each", "shared")), ("log_fsync", ("everysec", "always"))):
+        for name, allowed in ONE_OF.items():
             if getattr(self, name) not in allowed:
-                raise Misconfigured(f"{PREFIX}{name.upper()} must be one of {', '.join(allowed)}")
+                raise _unfit(name, f"must be one of {', '.join(allowed)}")
+        for name, (least, most) in WITHIN.items():
+            if not least <= getattr(self, name) <= most:
+                raise _unfit(name, f"must be {least} to {most}, not {getattr(self, name)}")
+        for part in self.trusted_proxies.split(","):
+            try:
+                ipaddress.ip_network(part.strip() or "::", strict=False)
+            except ValueError:
+                raise _unfit("trusted_proxies", f"has {part.strip()!r}, which is no address and no network") from None
 
     def master_key_bytes(self) -> bytes:
         """The master key, 32 bytes.
@@ -89,6 +112,10 @@ class Settings:
     def to_env(self) -> dict[str, str]:
         """The environment that gives a child process these settings."""
         return {PREFIX + f.name.upper(): str(getattr(self, f.name)) for f in fields(self)}
+
+
+def _unfit(name: str, what: str) -> Misconfigured:
+    return Misconfigured(f"{PREFIX}{name.upper()} {what}")
 
 
 def _parsed(name: str, kind: type, text: str) -> Any:

@@ -14,6 +14,7 @@ from core.errors import BadInput, PermissionDenied
 TenantId = NewType("TenantId", UUID)
 KeyId = NewType("KeyId", str)
 
+MAX_NAME_LENGTH = 200
 SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
@@ -110,3 +111,14 @@ def checked_slug(slug: str) -> str:
             field="slug",
         )
     return slug
+
+
+def checked_name(name: str) -> str:
+    """A name that people read.
+
+    Raises:
+        BadInput: more than 200 characters, or some that cannot be printed.
+    """
+    if len(name) > MAX_NAME_LENGTH or not name.isprintable():
+        raise BadInput(f"A name has at most {MAX_NAME_LENGTH} characters, all of them printable.", field="name")
+    return name

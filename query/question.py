@@ -22,6 +22,8 @@ MAX_FILTER_VALUES = 100
 MAX_VALUE_LENGTH = 1024
 MAX_PERCENTILES = 10
 DEFAULT_PERCENTILES = (50.0, 95.0, 99.0)
+# Files that lie among the zones of some systems, and mean another place on each.
+LOCAL_ZONES = frozenset({"localtime", "posixrules", "Factory"})
 _LAST = re.compile(r"([1-9][0-9]{0,4})(m|h|d|w)")
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 
@@ -100,6 +102,8 @@ class MetricQuestion:
             BadInput: not an IANA name.
         """
         try:
+            if self.timezone in LOCAL_ZONES:
+                raise ZoneInfoNotFoundError(self.timezone)
             return ZoneInfo(self.timezone)
         except (ZoneInfoNotFoundError, ValueError, OSError):
             raise bad(

@@ -24,6 +24,8 @@ FIND_EVENTS = named("events", "find_events")
 DEFAULT_PAGE = 20
 MAX_PAGE = 100
 MAC_BYTES = 12
+MAX_TYPES = 100
+MAX_TEXT_LENGTH = 1024
 
 _json = msgspec.json.Decoder()
 
@@ -121,6 +123,7 @@ async def list_events(context: Context, question: EventQuestion, first: int | No
         BadInput: `first` or `after` cannot be used.
     """
     context.principal.require(Scope.METRICS_READ)
+    check_question(question)
     size = DEFAULT_PAGE if first is None else first
     if not 1 <= size <= MAX_PAGE:
         raise BadInput(f"first must be 1 to {MAX_PAGE}; ask for more with `after`.", code="page_size", field="first")
@@ -137,6 +140,32 @@ async def list_events(context: Context, question: EventQuestion, first: int | No
     ]
     ends = (edges[0].cursor, edges[-1].cursor) if edges else (None, None)
     return EventPage(edges, PageInfoRow(len(rows) > size, after is not None, *ends))
+
+
+def check_question(question: EventQuestion) -> None:
+    """Refuses what the database could not compare.
+
+    Raises:
+        BadInput: names the field, the limit and the remedy.
+    """
+    for name, moment in (("from", question.from_), ("to", question.to)):
+        if moment is not None and (moment.tzinfo is None or not 2000 <= moment.year <= 2200):
+            raise BadInput(
+                f"filter.{name} must have a zone and lie in 2000 to 2200.", code="bad_range", field=f"filter.{name}"
+            )
+    texts = {"sessionId": (question.session_id,), "userId": (question.user_id,), "types": question.types or ()}
+    for name, values in texts.items():
+        if len(values) > MAX_TYPES or any(value is not None and not is_storable(value) for value in values):
+            raise BadInput(
+                f"filter.{name} takes texts of up to {MAX_TEXT_LENGTH} characters without NUL, at most {MAX_TYPES}.",
+                code="bad_filter",
+                field=f"filter.{name}",
+            )
+
+
+def is_storable(text: str) -> bool:
+    """Whether the database may hold such a text at all: no NUL, no half of a surrogate pair, not endless."""
+    return len(text) <= MAX_TEXT_LENGTH and not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in text)
 
 
 def write_cursor(stamp: datetime, event_id: UUID, secret: bytes) -> str:

@@ -28,9 +28,12 @@ from core.errors import InvalidRequest
 
 MAX_DEPTH = 8
 MAX_INTROSPECTION_DEPTH = 20
+# Of fields and inline fragments together: nothing that any other limit allows comes near.
+MAX_NESTING = 32
 MAX_ALIASES = 15
 MAX_DIRECTIVES = 50
 MAX_TOKENS = 1000
+MAX_LENGTH = 64 * 1024
 MAX_COST = 5000
 MAX_FRAGMENTS = 20
 MAX_SPREADS = 50
@@ -61,6 +64,7 @@ class LimitCode(StrEnum):
     OPERATIONS = "OPERATION_LIMIT"
     PAGE = "PAGE_SIZE"
     INPUT = "INPUT_LIMIT"
+    LENGTH = "LENGTH_LIMIT"
 
 
 class LimitExceeded(InvalidRequest):
@@ -139,10 +143,12 @@ def check_variables(variables: Mapping[str, object]) -> None:
 
 
 def _measure(selections: SelectionSetNode | None, state: _Pass, depth: int) -> Facts:
-    """Facts of a selection set `depth` levels down; stops going down where no limit could still hold."""
+    """Facts of a selection set `depth` levels down, inline fragments counted as levels."""
     facts = Facts()
-    if selections is None or depth > MAX_INTROSPECTION_DEPTH + 1:
+    if selections is None:
         return facts
+    # Refused rather than passed over: what is not measured would be executed.
+    _limit(LimitCode.DEPTH, "levels of selections", depth, MAX_NESTING)
     for selection in selections.selections:
         state.visited += 1
         facts.directives += len(selection.directives or ())

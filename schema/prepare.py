@@ -19,13 +19,13 @@ from graphql import (
 )
 
 from core.errors import InvalidRequest
-from schema.limits import MAX_TOKENS, LimitCode, LimitExceeded, check_document, check_variables
+from schema.limits import MAX_DEPTH, MAX_LENGTH, MAX_TOKENS, LimitCode, LimitExceeded, check_document, check_variables
 
 CACHE_ENTRIES = 500
 MAX_CACHED_LENGTH = 16 * 1024
 MAX_VALIDATION_ERRORS = 5
 # graphql-core tells near names of fields, arguments and types; the published schema is where to look them up.
-_SUGGESTION = re.compile(r" Did you mean .*\?$", re.DOTALL)
+_SUGGESTION = re.compile(r" Did you mean [^?]*\?")
 
 
 def without_suggestion(message: str) -> str:
@@ -83,6 +83,11 @@ class DocumentCache:
 
 
 def _parsed(text: str) -> DocumentNode:
+    if len(text) > MAX_LENGTH:
+        raise LimitExceeded(
+            f"The document has {len(text)} characters; at most {MAX_LENGTH}. Put values into variables.",
+            code=LimitCode.LENGTH,
+        )
     try:
         return parse(text, max_tokens=MAX_TOKENS)
     except GraphQLSyntaxError as error:
@@ -90,11 +95,17 @@ def _parsed(text: str) -> DocumentNode:
             raise LimitExceeded(
                 f"The document has more than {MAX_TOKENS} tokens; ask in several requests.", code=LimitCode.TOKENS
             ) from None
+        if "Parsing aborted" in error.message:
+            raise _too_deep() from None
         raise DocumentInvalid([error], "GRAPHQL_PARSE_FAILED") from None
     except RecursionError:
-        raise LimitExceeded(
-            "The document is nested too deeply; at most 8 levels of fields.", code=LimitCode.DEPTH
-        ) from None
+        raise _too_deep() from None
+
+
+def _too_deep() -> LimitExceeded:
+    return LimitExceeded(
+        f"The document is nested too deeply; at most {MAX_DEPTH} levels of fields.", code=LimitCode.DEPTH
+    )
 
 
 def _chosen(document: DocumentNode, name: str | None) -> OperationDefinitionNode:

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NewType
 
 import msgspec
 import strawberry
+from graphql import (
+    FloatValueNode,
+    GraphQLError,
+    IntValueNode,
+    ListValueNode,
+    ObjectValueNode,
+    ValueNode,
+    VariableNode,
+    value_from_ast_untyped,
+)
+from graphql.pyutils import Undefined
 
 from query.answer import Columns
 
@@ -18,6 +30,28 @@ _encoder = msgspec.json.Encoder()
 def encode_columns(columns: Columns) -> msgspec.Raw:
     """Columns as JSON that is already encoded: the answer's encoder copies it, point by point work is not done."""
     return msgspec.Raw(_encoder.encode(columns))
+
+
+def literal_json(node: ValueNode, variables: dict[str, Any] | None = None) -> Any:
+    """The JSON value of a literal; a variable within it that was not given is left out.
+
+    Raises:
+        GraphQLError: a number that 64 bits do not hold.
+    """
+    match node:
+        case VariableNode():
+            return (variables or {}).get(node.name.value, Undefined)
+        case ListValueNode():
+            items = [literal_json(item, variables) for item in node.values]
+            return [None if item is Undefined else item for item in items]
+        case ObjectValueNode():
+            fields = {field.name.value: literal_json(field.value, variables) for field in node.fields}
+            return {name: value for name, value in fields.items() if value is not Undefined}
+        case IntValueNode() if len(node.value) > 20 or not -(2**63) <= int(node.value) < 2**63:
+            raise GraphQLError("A whole number is outside 64 bits (±2^63); send it as text or as a float.", node)
+        case FloatValueNode() if not math.isfinite(float(node.value)):
+            raise GraphQLError("A number is beyond what a double holds; send it as text.", node)
+    return value_from_ast_untyped(node, variables)
 
 
 def _refuse(value: Any) -> Any:
@@ -41,5 +75,6 @@ SCALARS: dict[object, Any] = {
         specified_by_url="https://www.rfc-editor.org/rfc/rfc8259",
         serialize=lambda value: value,
         parse_value=lambda value: value,
+        parse_literal=literal_json,
     ),
 }

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 
 import uvicorn
+from starlette.websockets import WebSocketDisconnect
+from websockets.exceptions import ProtocolError
 
 from core.errors import CloudMetricsError
 from core.settings import Settings
@@ -16,6 +19,17 @@ from web.app import create_app
 WS_MAX_BYTES = 64 * 1024
 PING_SECONDS = 20.0
 STOP_SECONDS = 8
+
+
+class WithoutClientFaults(logging.Filter):
+    """uvicorn logs as an error of ours, with a trace, what a client sends against the protocol, such as text that is
+    no UTF-8. The socket is closed with its code; a line at INFO is enough."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        kind = record.exc_info[0] if record.exc_info else None
+        if kind is not None and issubclass(kind, (UnicodeDecodeError, ProtocolError, WebSocketDisconnect)):
+            record.exc_info, record.levelno, record.levelname = None, logging.INFO, "INFO"
+        return True
 
 
 def main() -> int:
@@ -30,6 +44,7 @@ def main() -> int:
         print(f"web: {error.message}", file=sys.stderr)
         return 1
     start_logging(settings.log_level)
+    logging.getLogger("uvicorn.error").addFilter(WithoutClientFaults())
     uvicorn.run(
         create_app(settings),
         host=settings.host,

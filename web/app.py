@@ -68,6 +68,8 @@ def create_app(settings: Settings) -> ASGIApp:
         lifespan=lifespan,
         exception_handlers={CloudMetricsError: _render, HTTPException: _render_http, Exception: _render},
     )
+    # A redirect would send a request, and its key, to whatever host its header names.
+    app.router.redirect_slashes = False
     return RequestLayer(app)
 
 
@@ -81,9 +83,12 @@ async def _render_http(request: Request, error: Exception) -> Response:
     """Starlette's own refusals: no such path, no such method."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     phrase = HTTPStatus(status).phrase
+    headers = dict(getattr(error, "headers", None) or {})
     if status == 404:
         known: CloudMetricsError = NotFound(f"There is nothing at {request.url.path[:200]}; / lists the doors.")
+    elif status == 405:
+        message = f"{request.method} is not taken here; send {headers.get('Allow') or headers.get('allow', 'another')}."
+        known = InvalidRequest(message, code="method_not_allowed", status=status)
     else:
         known = InvalidRequest(f"{phrase}.", code=phrase.lower().replace(" ", "_"), status=status)
-    headers = dict(getattr(error, "headers", None) or {})
     return JSONResponse(error_body(known, request_id_of(request.scope)), status, headers)

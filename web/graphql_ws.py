@@ -1,10 +1,12 @@
 """`WS /graphql`: graphql-transport-ws. Close codes: 4400 malformed, 4401 not initialised or no good key, 4403 a key
-that was revoked, 4406 no such protocol, 4408 nothing said in time, 4409 id in use, 4429 initialised twice."""
+that was revoked, 4406 no such protocol, 4408 nothing said in time, 4409 id in use, 4429 initialised twice or too many
+messages, 4508 a reader that takes nothing."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from contextlib import suppress
 
 from graphql import OperationType
@@ -33,6 +35,33 @@ RECHECK_SECONDS = 10.0
 MAX_OPERATIONS = 20
 MAX_CONNECTIONS = 2000
 SEND_SECONDS = 30.0
+CLOSE_SECONDS = 2.0
+MESSAGE_BURST = 1000
+MESSAGES_A_SECOND = 100
+
+
+class ReaderGone(Exception):
+    """The other side has closed, or takes nothing any more."""
+
+
+class MessageBudget:
+    """How many messages a socket may send: a burst, then so many a second."""
+
+    def __init__(self) -> None:
+        self._left = float(MESSAGE_BURST)
+        self._at = time.monotonic()
+
+    def spend(self) -> None:
+        """One message.
+
+        Raises:
+            ProtocolViolation: 4429, too many.
+        """
+        now = time.monotonic()
+        self._left = min(MESSAGE_BURST, self._left + (now - self._at) * MESSAGES_A_SECOND) - 1
+        self._at = now
+        if self._left < 0:
+            raise ProtocolViolation(4429, f"More than {MESSAGES_A_SECOND} messages a second; send fewer.")
 
 
 class GraphQLSockets:
@@ -56,7 +85,7 @@ class GraphQLSockets:
                 await socket.close(4406, f"Speak {PROTOCOL}.")
                 return
             await Connection(socket, self._door).run()
-        except WebSocketDisconnect:
+        except (WebSocketDisconnect, ReaderGone):
             return
         finally:
             self._open -= 1
@@ -71,6 +100,7 @@ class Connection:
         self._authorization = ""
         self._operations: dict[str, asyncio.Task[None]] = {}
         self._sending = asyncio.Lock()
+        self._budget = MessageBudget()
 
     async def run(self) -> None:
         watch: asyncio.Task[None] | None = None
@@ -80,8 +110,7 @@ class Connection:
             while True:
                 await self._handle(await self._receive())
         except ProtocolViolation as violation:
-            with suppress(RuntimeError, WebSocketDisconnect):
-                await self._socket.close(violation.code, violation.reason)
+            await self._close(violation.code, violation.reason)
         finally:
             tasks = [*self._operations.values(), *([watch] if watch else [])]
             for task in tasks:
@@ -92,6 +121,7 @@ class Connection:
         message = await self._socket.receive()
         if message["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(message.get("code", 1005))
+        self._budget.spend()
         text = message.get("text")
         if text is None:
             raise ProtocolViolation(4400, "Messages must be text.")
@@ -129,8 +159,7 @@ class Connection:
             try:
                 await self._door.identify(self._authorization)
             except Unauthenticated:
-                with suppress(RuntimeError, WebSocketDisconnect):
-                    await self._socket.close(4403, "The key was revoked or has expired.")
+                await self._close(4403, "The key was revoked or has expired.")
                 return
             except DatabaseUnavailable:
                 continue
@@ -169,16 +198,15 @@ class Connection:
             except CloudMetricsError as error:
                 ending = encode_message("error", message.id, request_errors(error, request_id))
             except ProtocolViolation as violation:
-                await self._socket.close(violation.code, violation.reason)
+                await self._close(violation.code, violation.reason)
                 return
             self._operations.pop(message.id, None)
             await self._send(ending)
-        except (RuntimeError, WebSocketDisconnect):
+        except ReaderGone:
             self._operations.pop(message.id, None)
         except Exception:
             log.exception("operation failed", extra={"action": "internal_error", "request_id": request_id})
-            with suppress(RuntimeError, WebSocketDisconnect):
-                await self._socket.close(1011, "Something went wrong.")
+            await self._close(1011, "Something went wrong.")
 
     async def _execute(self, message: Subscribe, request_id: str) -> None:
         asked = message.request
@@ -211,7 +239,22 @@ class Connection:
         await self._send(encode_message("next", id, payload))
 
     async def _send(self, text: str) -> None:
-        """A reader that takes nothing for half a minute is gone."""
-        async with self._sending:
-            async with asyncio.timeout(SEND_SECONDS):
-                await self._socket.send_text(text)
+        """Sends, or closes: a reader that takes nothing for half a minute is gone.
+
+        Raises:
+            ReaderGone: nobody is there any more.
+        """
+        try:
+            async with self._sending:
+                async with asyncio.timeout(SEND_SECONDS):
+                    await self._socket.send_text(text)
+        except TimeoutError:
+            await self._close(4508, "Too slow: nothing was taken for half a minute.")
+            raise ReaderGone from None
+        except (RuntimeError, WebSocketDisconnect):
+            raise ReaderGone from None
+
+    async def _close(self, code: int, reason: str) -> None:
+        with suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._socket.close(code, reason)

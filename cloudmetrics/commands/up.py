@@ -17,6 +17,7 @@ from cloudmetrics.data_folder import DEFAULT, DataFolder
 from cloudmetrics.supervisor import Wanted, addresses, check_port, supervise
 from core.errors import Misconfigured
 from core.settings import PREFIX, Settings
+from pipeline.enrichment.geo import GeoDatabase
 
 SUMMARY = "start everything and wait until it answers"
 DETACH_SECONDS = 90.0
@@ -49,13 +50,21 @@ def run(args: argparse.Namespace) -> int:
         lock = folder.lock()
     except BlockingIOError:
         raise Misconfigured(_already(folder)) from None
-    settings = folder.settings(os.environ, host=args.host, port=args.port)
-    check_port(settings)
+    settings = _checked_settings(args, folder)
     folder.forget("run")
     try:
         return supervise(Wanted(folder, settings, args.empty), lambda block: _show(block, folder, is_json=args.json))
     finally:
         os.close(lock)
+
+
+def _checked_settings(args: argparse.Namespace, folder: DataFolder) -> Settings:
+    """The settings, refused before anything starts that could not live with them."""
+    settings = folder.settings(os.environ, host=args.host, port=args.port)
+    check_port(settings)
+    if settings.geo_database:
+        GeoDatabase(settings.geo_database)
+    return settings
 
 
 def _already(folder: DataFolder) -> str:
@@ -73,7 +82,7 @@ def _detach(args: argparse.Namespace, folder: DataFolder) -> int:
             raise Misconfigured(_already(folder)) from None
         _show({**addresses(run_note["url"]), **folder.read("credentials")}, folder, is_json=args.json)
         return 0
-    check_port(folder.settings(os.environ, host=args.host, port=args.port))
+    _checked_settings(args, folder)
     folder.forget("run")
     command = [sys.executable, "-m", "cloudmetrics", "up", "--data", str(folder.path)]
     command += ["--host", args.host] if args.host else []

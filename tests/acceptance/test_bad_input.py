@@ -41,6 +41,7 @@ def is_refused(answer: httpx2.Response, status: int, code: str) -> None:
         assert {"ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"} <= answer.headers.keys()
 
 
+MANY = gzip.compress(b'{"events":[' + b"0," * 2_000_000 + b"0]}")
 BOMB = gzip.compress(b'{"events":["' + b" " * 100_000_000 + b'"]}')
 
 
@@ -65,6 +66,13 @@ BOMB = gzip.compress(b'{"events":["' + b" " * 100_000_000 + b'"]}')
         (b'{"events":{}}', {}, 400, "invalid_body"),
         (b'{"events":[]}', {}, 422, "empty_batch"),
         (json.dumps({"events": [{"type": "a"}] * 101}).encode(), {}, 413, "batch_too_large"),
+        (
+            gzip.compress(b'{"events":[' + b"0," * 2_000_000 + b"0]}"),
+            {"Content_Encoding": "gzip"},
+            413,
+            "batch_too_large",
+        ),
+        (b'{"events":[{"type":"a","user_id":"\\ud800"}]}', {}, 400, "invalid_unicode"),
         (json.dumps({**GOOD, "sent_at": "yesterday"}).encode(), {}, 422, "timestamp_out_of_range"),
     ],
 )
@@ -177,6 +185,21 @@ DOUBLING = "{ ...f0 } " + " ".join(
 ) + " fragment f19 on Query { __typename }"  # fmt: skip
 
 
+# Twenty-three inline fragments around more aliases than are allowed: they must not hide them.
+HIDDEN = "{" + "...{" * 40 + " ".join(f"a{n}: __typename" for n in range(40)) + "}" * 41
+
+
+def events(**conditions: Any) -> bytes:
+    text = "query($f: EventFilter) { tenant { events(filter: $f) { edges { cursor } } } }"
+    return json.dumps({"query": text, "variables": {"f": conditions}}).encode()
+
+
+def literal(value: str) -> bytes:
+    event = f'{{type: "a", properties: {{a: {value}}}}}'
+    text = f"mutation {{ ingestEvents(input: {{events: [{event}], dryRun: true}}) {{ __typename }} }}"
+    return json.dumps({"query": text}).encode()
+
+
 @pytest.mark.parametrize(
     ("body", "code"),
     [
@@ -196,6 +219,21 @@ DOUBLING = "{ ...f0 } " + " ".join(
         (json.dumps({"query": DOUBLING}).encode(), "COMPLEXITY_LIMIT"),
         (json.dumps({"query": "{ tenant { events(first: 101) { edges { cursor } } } }"}).encode(), "PAGE_SIZE"),
         (json.dumps({"query": '{ tenant { events(after: "x") { edges { cursor } } } }'}).encode(), "INVALID_CURSOR"),
+        (json.dumps({"query": HIDDEN}).encode(), "DEPTH_LIMIT"),
+        (json.dumps({"query": "{" + "a{" * 300 + "b" + "}" * 301}).encode(), "DEPTH_LIMIT"),
+        (json.dumps({"query": "{" + "n" * 70_000 + "}"}).encode(), "LENGTH_LIMIT"),
+        (events(**{"from": "0001-01-01T00:00:00+14:00"}), "BAD_RANGE"),
+        (events(to="9999-12-31T23:59:59-14:00"), "BAD_RANGE"),
+        (events(userId="\0"), "BAD_FILTER"),
+        (events(sessionId="\0"), "BAD_FILTER"),
+        (events(types=["\0"]), "BAD_FILTER"),
+        (literal("9" * 5000), "GRAPHQL_VALIDATION_FAILED"),
+        (literal("1e999"), "GRAPHQL_VALIDATION_FAILED"),
+        (
+            json.dumps({"query": '{series(query:{metrik:"events",range:{last:"1h"}}){source}}'}).encode(),
+            "GRAPHQL_VALIDATION_FAILED",
+        ),
+        (series(timezone="localtime"), "UNKNOWN_TIMEZONE"),
         (series(metric="nope"), "UNKNOWN_METRIC"),
         (series(timezone="Mars/Base"), "UNKNOWN_TIMEZONE"),
         (series(groupBy=["password"]), "UNKNOWN_DIMENSION"),
@@ -223,6 +261,20 @@ def test_a_bad_operation_is_refused_with_its_code(instance: Instance, body: byte
     assert error["extensions"]["code"] == code, error
     assert error["extensions"]["requestId"] == answer.headers["x-request-id"]
     assert "Did you mean" not in error["message"]
+
+
+def test_a_variable_left_out_of_properties_leaves_them_out(instance: Instance) -> None:
+    text = (
+        'mutation($p: JSON) { ingestEvents(input: {events: [{type: "a", properties: {a: $p, b: 1}}], dryRun: true})'
+        " { ... on IngestEventsPayload { accepted } } }"
+    )
+    answer = graphql(instance, json.dumps({"query": text}).encode()).json()
+    assert answer["data"] == {"ingestEvents": {"accepted": 1}}
+
+
+def test_a_path_with_a_slash_too_much_is_not_redirected(instance: Instance) -> None:
+    headers = {"Host": "evil.example"}
+    is_refused(httpx2.post(f"{instance.url}/v1/events/", json=GOOD, headers=headers), 404, "not_found")
 
 
 def test_graphql_wants_a_secret_key(instance: Instance) -> None:

@@ -151,3 +151,31 @@ async def test_another_protocol_is_not_spoken(instance: Instance) -> None:
         with pytest.raises(websockets.ConnectionClosed):
             await socket.recv()
         assert socket.close_code == 4406
+
+
+async def test_a_flood_of_messages_ends_the_socket(instance: Instance) -> None:
+    url = f"{instance.url.replace('http', 'ws', 1)}/graphql"
+    init = {"type": "connection_init", "payload": {"authorization": f"Bearer {instance.secret_key}"}}
+    async with websockets.connect(url, subprotocols=["graphql-transport-ws"]) as socket:  # type: ignore[list-item]
+        await socket.send(json.dumps(init))
+        with pytest.raises(websockets.ConnectionClosed):
+            for _ in range(5000):
+                await socket.send('{"type":"pong"}')
+            async with asyncio.timeout(10):
+                while True:
+                    await socket.recv()
+        assert socket.close_code == 4429
+
+
+async def test_text_that_is_no_utf8_closes_and_leaves_no_trace(instance: Instance) -> None:
+    url = f"{instance.url.replace('http', 'ws', 1)}/graphql"
+    init = {"type": "connection_init", "payload": {"authorization": f"Bearer {instance.secret_key}"}}
+    for _ in range(5):
+        async with websockets.connect(url, subprotocols=["graphql-transport-ws"]) as socket:  # type: ignore[list-item]
+            await socket.send(json.dumps(init))
+            await socket.send(b"\xff\xfe", text=True)
+            with pytest.raises(websockets.ConnectionClosed):
+                async with asyncio.timeout(10):
+                    while True:
+                        await socket.recv()
+    assert "Traceback" not in (instance.data / "logs/web.log").read_text()

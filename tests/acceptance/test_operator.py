@@ -51,6 +51,47 @@ def test_wrong_use_exits_2_and_failure_1(tmp_path: Path, command: list[str], cod
 
 
 @pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["status", "--data", "/dev/null"], "not a folder"),
+        (["up", "--data", ""], "--data is empty"),
+        (["up", "--data", "/proc/nowhere"], "No such file or directory"),
+        (["up", "--data", "/tmp/" + "x" * 300], "File name too long"),
+        (["up", "--port", "99999"], "CLOUDMETRICS_PORT must be 1 to 65535"),
+        (["up", "--host", "no.such.host.invalid"], "there is no host"),
+        (["import", "access-log", __file__, "--url", "http://127.0.0.1:9", "--key", "x"], "--key must be"),
+    ],
+)
+def test_what_cannot_work_is_said_in_one_line(tmp_path: Path, command: list[str], said: str) -> None:
+    data = [] if "--data" in command or "--url" in command else ["--data", str(tmp_path / "data")]
+    done = run_cli(*command, *data, check=False)
+    assert done.returncode == 1
+    assert said in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_an_argument_that_is_no_utf8_is_said_so() -> None:
+    command = [sys.executable, "-m", "cloudmetrics", "tenant", "create", "x", "--name", b"\xff"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == 2 and done.stderr == b"cloudmetrics: an argument is not UTF-8\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--kind", "publishable", "--origin", "https://shop.example/cart"], "without a path"),
+        (["--kind", "publishable", "--origin", "nonsense"], "scheme, host and port"),
+        (["--kind", "publishable", "--unsigned"], "never signs"),
+        (["--kind", "secret", "--origin", "https://shop.example"], "Only publishable keys"),
+        (["--name", "a\x1b[31mb"], "printable"),
+        (["--name", "x" * 201], "at most 200"),
+    ],
+)
+def test_a_key_that_could_never_serve_is_not_made(instance: Instance, arguments: list[str], said: str) -> None:
+    done = instance.cli("key", "create", *arguments, check=False)
+    assert done.returncode == 1 and said in done.stderr
+
+
+@pytest.mark.parametrize(
     "command", [["status"], ["doctor"], ["watch"], ["demo"], ["tenant", "list"], ["import", "events", "-"]]
 )
 def test_a_command_without_an_instance_says_how_to_start_one(tmp_path: Path, command: list[str]) -> None:

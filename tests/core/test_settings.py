@@ -26,3 +26,25 @@ def test_a_child_process_gets_the_same_settings() -> None:
     assert Settings.from_env(settings.to_env()) == settings
     with pytest.raises(Misconfigured, match="MASTER_KEY"):
         settings.master_key_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "0"),
+        ("LOG_MAX_BYTES", "-1"),
+        ("LOG_LEVEL", "LOUD"),
+        ("REQUESTS_PER_MINUTE", "-5"),
+        ("HEARTBEAT_SECONDS", "0"),
+        ("TRUSTED_PROXIES", "10.0.0.0/8,rubbish"),
+        ("TENANT_TOPICS", "some"),
+    ],
+)
+def test_a_value_that_nothing_could_run_with_is_refused_by_name(name: str, value: str) -> None:
+    with pytest.raises(Misconfigured, match=f"CLOUDMETRICS_{name}"):
+        Settings.from_env({f"CLOUDMETRICS_{name}": value})
+
+
+def test_trusted_proxies_are_addresses_and_networks() -> None:
+    settings = Settings.from_env({"CLOUDMETRICS_TRUSTED_PROXIES": "10.0.0.0/8, 2001:db8::1"})
+    assert settings.trusted_proxies == "10.0.0.0/8, 2001:db8::1"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 
 import zstandard
@@ -9,7 +10,8 @@ from starlette.requests import Request
 
 from core.errors import InvalidRequest
 
-CHUNK_BYTES = 64 * 1024
+BODY_SECONDS = 10.0
+MAX_WINDOW_BYTES = 8 * 1024 * 1024
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 
 
@@ -17,17 +19,25 @@ async def read_body(request: Request, limit: int) -> bytes:
     """The body as sent.
 
     Raises:
-        InvalidRequest: 413, more than `limit` bytes.
+        InvalidRequest: 413, more than `limit` bytes; 408, not whole in time.
     """
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
         raise too_large(limit)
     chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            raise too_large(limit)
-        chunks.append(chunk)
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > limit:
+                    raise too_large(limit)
+                chunks.append(chunk)
+    except TimeoutError:
+        raise InvalidRequest(
+            f"The body was not whole within {BODY_SECONDS:.0f} s; send it again, in smaller requests.",
+            code="body_too_slow",
+            status=408,
+        ) from None
     return b"".join(chunks)
 
 
@@ -74,19 +84,18 @@ def _gunzip(body: bytes, limit: int) -> bytes:
 
 
 def _unzstd(body: bytes, limit: int) -> bytes:
-    machine = zstandard.ZstdDecompressor(max_window_size=8 * 1024 * 1024).decompressobj()
-    clear = bytearray()
+    machine = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
     try:
-        # Small bites bound what one call can expand to before it is counted.
-        for start in range(0, len(body), 1024):
-            clear += machine.decompress(body[start : start + 1024])
-            if len(clear) > limit:
-                raise _expands(limit)
+        # A reader makes no more than it is asked for; only then is it worth looking for what comes after the end.
+        if len(machine.stream_reader(body).read(limit + 1)) > limit:
+            raise _expands(limit)
+        whole = machine.decompressobj()
+        clear = whole.decompress(body)
     except zstandard.ZstdError as error:
         raise _broken(f"not zstd: {error}") from None
-    if not machine.eof or machine.unused_data:
+    if not whole.eof or whole.unused_data:
         raise _broken("the zstd stream is cut, or has bytes after its end")
-    return bytes(clear)
+    return clear
 
 
 def _expands(limit: int) -> InvalidRequest:
