@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, NewType
@@ -18,6 +18,9 @@ from uuid import UUID
 import msgspec
 
 from core.tenancy import TenantId
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 
 EventId = NewType("EventId", UUID)
 
@@ -242,8 +245,7 @@ def visitor_hash(tenant_id: TenantId, *, user_id: str, anonymous_id: str, ip: st
 
 def epoch_ms(moment: datetime) -> int:
     """Milliseconds since 1970, rounded down."""
-    delta = moment - datetime(1970, 1, 1, tzinfo=UTC)
-    return delta.days * 86_400_000 + delta.seconds * 1000 + delta.microseconds // 1000
+    return (moment - _EPOCH) // _MILLISECOND
 
 
 def from_epoch_ms(milliseconds: int) -> datetime:

@@ -49,7 +49,7 @@ class EventResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """One event's result; `code`, `field` and `message` say why it was rejected."""
 
     index: int
-    id: str | None
+    id: UUID | None
     status: EventStatus
     code: str = ""
     field: str = ""
@@ -135,7 +135,7 @@ class Ingest:
             is_known = event.id in known
             known.add(event.id)
             status = EventStatus.DUPLICATE if is_known else EventStatus.ACCEPTED
-            results[event.index] = EventResult(event.index, str(event.id), status)
+            results[event.index] = EventResult(event.index, event.id, status)
             if not is_known:
                 fresh.append(event)
         return fresh

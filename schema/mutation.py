@@ -122,7 +122,14 @@ async def resolve_ingest_events(info: Info[Context, None], input: IngestEventsIn
     except CloudMetricsError as error:
         return typed_error(error, ["input"])
     results = [
-        EventResultType(index=r.index, id=r.id, status=r.status, code=r.code, field=r.field, message=r.message)
+        EventResultType(
+            index=r.index,
+            id=str(r.id) if r.id else None,
+            status=r.status,
+            code=r.code,
+            field=r.field,
+            message=r.message,
+        )
         for r in receipt.results
     ]
     return IngestEventsPayload(request_id=receipt.request_id, accepted=receipt.accepted, results=results)

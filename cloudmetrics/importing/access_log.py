@@ -7,9 +7,9 @@ backslashes and bytes outside ASCII as `\\"`, `\\\\` and `\\xHH`.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
+from typing import NamedTuple
 
 import msgspec
 
@@ -26,6 +26,8 @@ _LINE = re.compile(
     + f'(?: {_QUOTED}(?: "{_TEXT}(?P<end>"?)(?P<rest>.*))?)?'
 )
 _REQUEST = re.compile(r"(?P<method>[!#$%&'*+.^_`|~0-9A-Za-z-]+) (?P<path>\S.*?)(?: (?P<protocol>HTTP/[0-9.]+))?")
+# What nearly every request ends with; the pattern is for the rest.
+_PROTOCOLS = frozenset({"HTTP/1.1", "HTTP/1.0", "HTTP/2.0"})
 _ESCAPE = re.compile(rb'\\(x[0-9A-Fa-f]{2}|["\\nrtbfv])')
 _NAMED = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"f": b"\f", b"v": b"\v"}
 _MONTHS = {
@@ -42,8 +44,7 @@ class Unreadable(ValueError):
     """The line is not of a known form; says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class LogLine:
+class LogLine(NamedTuple):
     """One request as the server wrote it; '' and None for `-`."""
 
     host: str
@@ -151,6 +152,9 @@ def _midnight(date: str, zone: str) -> datetime:
 
 def _split_request(request: str) -> tuple[str, str, str]:
     """Method, path and protocol; a request that is none is kept whole as the path, `-` is nothing."""
+    parts = request.split(" ")
+    if len(parts) == 3 and parts[0].isalpha() and parts[0].isascii() and parts[1] and parts[2] in _PROTOCOLS:
+        return parts[0], parts[1], parts[2]
     found = _REQUEST.fullmatch(request)
     if found:
         return found["method"], found["path"], found["protocol"] or ""

@@ -31,7 +31,9 @@ class LineIds:
         self._seen[digest] = occurrence
         if len(self._seen) > REMEMBERED_LINES:
             self._seen.popitem(last=False)
-        text = blake2b(digest + occurrence.to_bytes(8, "big"), digest_size=16, key=self._key).hexdigest()
+        if occurrence > 1:
+            digest = blake2b(digest + occurrence.to_bytes(8, "big"), digest_size=16, key=self._key).digest()
+        text = digest.hex()
         return f"{text[:8]}-{text[8:12]}-8{text[13:16]}-{VARIANT[text[16]]}{text[17:20]}-{text[20:]}"
 
 

@@ -7,17 +7,17 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from core.errors import Misconfigured
 
 MAX_LINE_BYTES = 64 * 1024
+# So often it is worth asking where in the file we are; only the progress bar wants to know.
+LINES_A_LOOK = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One line without its end; `position` is where in the file (as stored) it was read, in bytes."""
 
     number: int
@@ -52,14 +52,16 @@ def read_lines(path: str) -> Iterator[Line]:
         except OSError as error:
             _refuse(path, error.strerror or "unknown reason")
         clear = stack.enter_context(gzip.open(stored)) if path.endswith(".gz") else stored
-        number = 0
+        number = position = 0
         try:
             while text := clear.readline(MAX_LINE_BYTES):
+                if number % LINES_A_LOOK == 0 and path != "-":
+                    position = stored.tell()
                 number += 1
                 is_too_long = not text.endswith(b"\n") and len(text) == MAX_LINE_BYTES
                 if is_too_long:
                     _skip_rest(clear)
-                yield Line(number, text.rstrip(b"\r\n"), 0 if path == "-" else stored.tell(), is_too_long)
+                yield Line(number, text.rstrip(b"\r\n"), position, is_too_long)
         except (OSError, EOFError) as error:
             _refuse(path, f"{error} after line {number}")
 

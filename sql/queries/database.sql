@@ -12,6 +12,26 @@ SELECT CASE
 END
 FROM pg_roles r WHERE r.rolname = current_user;
 
--- set_tenant(tenant_id)
--- The tenant of this transaction; gone at its end.
-SELECT set_config('app.current_tenant', $1, true);
+-- begin(...)
+-- A transaction that may write.
+BEGIN;
+
+-- begin_reading(...)
+-- A transaction that may not.
+BEGIN READ ONLY;
+
+-- begin_as_tenant(...)
+-- A transaction that may write, for one tenant; the setting is gone at its end. A tenant's id is a UUID and nothing else.
+BEGIN; SELECT set_config('app.current_tenant', '{tenant_id}', true);
+
+-- begin_reading_as_tenant(...)
+-- The same, reading only.
+BEGIN READ ONLY; SELECT set_config('app.current_tenant', '{tenant_id}', true);
+
+-- commit(...)
+-- Keeps what was written.
+COMMIT;
+
+-- rollback(...)
+-- Takes it back.
+ROLLBACK;

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
+import asyncpg
 import pytest
 
 from core import accounts
-from core.database import Database
+from core.database import BEGIN_READING, Database
 from core.errors import DatabaseUnavailable, Misconfigured
-from core.queries import parse_blocks
+from core.keys import new_key_id
+from core.queries import named, parse_blocks
 from core.settings import Settings
 from core.tenancy import Tenant, Tier
 from tests.conftest import make_key
@@ -33,14 +36,47 @@ async def test_without_a_tenant_there_is_an_error(database: Database, settings: 
     async with database.as_tenant(tenant.id) as session:
         await session.fetchrow(COUNT_KEYS)
     with pytest.raises(Exception, match=r"tenant|uuid"):
-        async with database._session("app", readonly=True, seconds=5) as session:
+        async with database._session("app", BEGIN_READING, seconds=5) as session:
             await session.fetchrow(COUNT_KEYS)
+
+
+async def test_what_fails_or_is_cancelled_leaves_nothing_behind(settings: Settings, tenant: Tenant) -> None:
+    """One connection, so that the next borrower has the one that something went wrong on."""
+    database = Database(settings, pool_size=1)
+    insert = named("keys", "insert_key")
+    row = (tenant.id, new_key_id(), "secret", "lost", [], [], False, None)
+
+    async def write_and_wait() -> None:
+        async with database.as_tenant(tenant.id, is_write=True) as session:
+            await session.execute(insert, *row)
+            await asyncio.sleep(60)
+
+    for _ in range(3):
+        task = asyncio.create_task(write_and_wait())
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        with pytest.raises(ZeroDivisionError):
+            async with database.as_tenant(tenant.id, is_write=True) as session:
+                await session.execute(insert, *row)
+                raise ZeroDivisionError
+        async with database.as_tenant(tenant.id) as session:
+            found = await session.fetchrow(COUNT_KEYS)
+        assert found is not None and found["n"] == 0
+    await database.close()
+
+
+async def test_reading_cannot_write(database: Database, tenant: Tenant) -> None:
+    with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
+        async with database.as_tenant(tenant.id) as session:
+            await session.execute(named("keys", "revoke_key"), tenant.id, "key")
 
 
 async def test_a_role_that_could_bypass_is_refused(settings: Settings) -> None:
     database = Database(replace(settings, app_url=settings.owner_url))
     with pytest.raises(Misconfigured, match="owns tables"):
-        async with database._session("app", readonly=True, seconds=5):
+        async with database._session("app", BEGIN_READING, seconds=5):
             pass
     await database.close()
 
@@ -48,7 +84,7 @@ async def test_a_role_that_could_bypass_is_refused(settings: Settings) -> None:
 async def test_a_server_that_is_away_is_said_so(settings: Settings) -> None:
     database = Database(replace(settings, app_url="postgresql://x@/x?host=/nonexistent"))
     with pytest.raises(DatabaseUnavailable):
-        async with database._session("app", readonly=True, seconds=5):
+        async with database._session("app", BEGIN_READING, seconds=5):
             pass
     await database.close()
 
