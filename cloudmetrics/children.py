@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cloudmetrics.embedded.confinement import dies_with_parent
+from core.errors import CloudMetricsError
 
 BACKOFF_SECONDS = (0.2, 10.0)
 STEADY_SECONDS = 30.0
@@ -62,8 +63,15 @@ class Child:
             await asyncio.sleep(self._delay)
             self._delay = min(self._delay * 2, BACKOFF_SECONDS[1])
             if not self._stopping:
-                self.restarts += 1
-                self.launch()
+                self._relaunch(say)
+
+    def _relaunch(self, say: Say) -> None:
+        """What fails now, for want of memory or processes, is tried again after the next wait."""
+        try:
+            self.launch()
+            self.restarts += 1
+        except (OSError, subprocess.SubprocessError, CloudMetricsError) as error:
+            say(f"{self.name} cannot be started: {error}")
 
     async def stop(self, seconds: float) -> None:
         """Asks it to end, and makes it when time is up."""

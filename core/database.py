@@ -8,9 +8,9 @@ Only `acquire(timeout=)` followed by calls with a time-out of their own is bound
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -35,16 +35,27 @@ BEGIN_READING_AS_TENANT = named("database", "begin_reading_as_tenant")
 COMMIT = named("database", "commit")
 ROLLBACK = named("database", "rollback")
 
+T = TypeVar("T")
+
 # What a server that is away, starting, stopping or frozen looks like from here.
 _AWAY = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
+    # A connection on which the server's last word came at the wrong moment, as after a long freeze; it is given up.
+    asyncpg.InternalClientError,
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
+    asyncpg.InsufficientResourcesError,
+)
+# What passes when it is tried again later, though the server is there: for the writer, which has nobody to ask.
+_PASSING = (
+    asyncpg.OperatorInterventionError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.PostgresSystemError,
+    asyncpg.LockNotAvailableError,
 )
 
 
@@ -85,21 +96,20 @@ class Database:
     async def as_tenant(self, tenant_id: TenantId, *, is_write: bool = False) -> AsyncIterator[Session]:
         """One transaction that sees exactly one tenant; read-only unless `is_write`."""
         begin = (BEGIN_AS_TENANT if is_write else BEGIN_READING_AS_TENANT).filled(tenant_id=str(UUID(str(tenant_id))))
-        async with self._session("app", begin, seconds=READ_SECONDS) as session:
+        async with self._session("app", begin, seconds=READ_SECONDS, is_write=is_write) as session:
             yield session
 
     @asynccontextmanager
     async def as_writer(self) -> AsyncIterator[Session]:
         """One transaction of the aggregate worker: whole batches of many tenants."""
-        async with self._session("writer", BEGIN, seconds=WRITE_SECONDS) as session:
+        async with self._session("writer", BEGIN, seconds=WRITE_SECONDS, is_write=True) as session:
             yield session
 
     @asynccontextmanager
     async def as_doorkeeper(self, *, is_write: bool = False) -> AsyncIterator[Session]:
         """One transaction that looks up keys and tenants, and notes when a key was last used."""
-        async with self._session(
-            "doorkeeper", BEGIN if is_write else BEGIN_READING, seconds=CONNECT_SECONDS
-        ) as session:
+        begin = BEGIN if is_write else BEGIN_READING
+        async with self._session("doorkeeper", begin, seconds=CONNECT_SECONDS, is_write=is_write) as session:
             yield session
 
     async def close(self) -> None:
@@ -110,11 +120,13 @@ class Database:
             pool.terminate()
 
     @asynccontextmanager
-    async def _session(self, door: str, begin: Query, *, seconds: float) -> AsyncIterator[Session]:
-        with _unavailable_when_away():
+    async def _session(
+        self, door: str, begin: Query, *, seconds: float, is_write: bool = False
+    ) -> AsyncIterator[Session]:
+        with _unavailable_when_away(_PASSING if door == "writer" else ()):
             pool = await self._pool(door)
             async with pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
-                async with _transaction(connection, begin):
+                async with _transaction(connection, begin, seconds if is_write else ACQUIRE_SECONDS):
                     yield Session(connection, seconds)
 
     async def _pool(self, door: str) -> Any:
@@ -137,6 +149,21 @@ class Database:
         return self._pools[door]
 
 
+async def answered_within(seconds: float, asking: Coroutine[Any, Any, T]) -> T:
+    """What a look-up answers, if it does so in time. One that is late goes on to its own end, which the doors bound:
+    to cancel it could take longer than to leave it (MagicStack/asyncpg#1326).
+
+    Raises:
+        DatabaseUnavailable: it was late.
+    """
+    task = asyncio.ensure_future(asking)
+    done, _ = await asyncio.wait({task}, timeout=seconds)
+    if not done:
+        task.add_done_callback(lambda late: late.cancelled() or late.exception())
+        raise DatabaseUnavailable(retry_after=2.0)
+    return task.result()
+
+
 @asynccontextmanager
 async def as_owner(url: str) -> AsyncIterator[Any]:
     """One connection as the owner, for `sql/` and the first start only."""
@@ -156,10 +183,10 @@ async def _refuse_bypassing_role(connection: Any) -> None:
 
 
 @asynccontextmanager
-async def _transaction(connection: Any, begin: Query) -> AsyncIterator[None]:
+async def _transaction(connection: Any, begin: Query, commit_seconds: float) -> AsyncIterator[None]:
     """One transaction. Where it is read, and for whom, goes with its BEGIN: one way to the server and not three."""
     try:
-        await connection.execute(begin.text, timeout=CONNECT_SECONDS)
+        await connection.execute(begin.text, timeout=ACQUIRE_SECONDS)
         yield
     except BaseException:
         # Whatever went wrong, nobody else gets this connection with something open.
@@ -168,7 +195,7 @@ async def _transaction(connection: Any, begin: Query) -> AsyncIterator[None]:
         except Exception:
             connection.terminate()
         raise
-    await connection.execute(COMMIT.text, timeout=WRITE_SECONDS)
+    await connection.execute(COMMIT.text, timeout=commit_seconds)
 
 
 async def _reset(connection: Any) -> None:
@@ -180,13 +207,16 @@ async def _reset(connection: Any) -> None:
 class _unavailable_when_away:
     """Turns what an absent server looks like into the one error callers know."""
 
+    def __init__(self, also: tuple[type[BaseException], ...] = ()) -> None:
+        self._away = (*_AWAY, *also)
+
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is None or isinstance(error, CloudMetricsError):
             return
-        if isinstance(error, _AWAY):
+        if isinstance(error, self._away):
             raise DatabaseUnavailable(retry_after=2.0) from error
         if isinstance(error, asyncpg.UndefinedObjectError) and "app.current_tenant" in str(error):
             raise TenantNotSet from error

@@ -15,7 +15,7 @@ import msgspec
 
 from core.rollups import HOT_SECONDS, ChangedBucket
 from core.summary import SummaryRow
-from core.topics import hot_key
+from core.topics import hot_key, hot_values_key
 from core.valkey import open_valkey
 
 VALUE_SECONDS = 2.0
@@ -80,17 +80,16 @@ class HotSets:
                 value = _summary_encoder.encode(bucket.summary)
                 by_type.setdefault(bucket.type, []).extend((member, bucket.bucket, version_of(offset), value))
         for event_type, arguments in by_type.items():
-            key = hot_key(tenant_id, event_type)
+            keys = [hot_key(tenant_id, event_type), hot_values_key(tenant_id, event_type)]
             oldest = int(now) - HOT_SECONDS
-            await self._put(keys=[key, f"{key}:values"], args=[oldest, HOT_SECONDS, *arguments])
+            await self._put(keys=keys, args=[oldest, HOT_SECONDS, *arguments])
 
     async def read(self, tenant_id: UUID, event_type: str, *, since: int) -> list[HotValue]:
         """The minutes of one event type from `since` (epoch seconds) on, in order."""
-        key = hot_key(tenant_id, event_type)
-        members: Any = await self._client.zrangebyscore(key, since, "+inf")
+        members: Any = await self._client.zrangebyscore(hot_key(tenant_id, event_type), since, "+inf")
         if not members:
             return []
-        values: Any = await self._client.hmget(f"{key}:values", members)
+        values: Any = await self._client.hmget(hot_values_key(tenant_id, event_type), members)
         return [_hot_value(m.decode(), v) for m, v in zip(members, values, strict=True) if v is not None]
 
     async def close(self) -> None:

@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 
 from core.contents import EventRejected
-from core.database import Database
+from core.database import Database, answered_within
 from core.errors import DatabaseUnavailable, InvalidRequest, TooMany
 from core.eventlog import EventLog
 from core.events import (
@@ -35,6 +35,7 @@ from core.validation import Clock, verify_event
 FIND_KNOWN_IDS = named("keys", "find_known_ids")
 # After a failure the ledger is not asked again this long: ingest must not wait for a database that is away.
 LEDGER_PAUSE_SECONDS = 5.0
+LEDGER_SECONDS = 1.0
 
 
 class EventStatus(StrEnum):
@@ -84,8 +85,16 @@ class Delivery:
     signed_ms: int = 0
 
 
+@dataclass(slots=True)
+class _MonthTaken:
+    """A month, and its events: those counted when it was first asked for, and those taken since."""
+
+    month: str
+    events: int
+
+
 class Ingest:
-    """Verifies, tells duplicates, appends. Holds nothing but this month's uncounted events by tenant."""
+    """Verifies, tells duplicates, appends. Holds nothing but this month's number of events by tenant."""
 
     def __init__(self, database: Database, log: EventLog, seen: SeenIds, tenant_topics: str) -> None:
         self._database = database
@@ -93,7 +102,7 @@ class Ingest:
         self._seen = seen
         self._tenant_topics = tenant_topics
         self._ledger_away_until = 0.0
-        self._uncounted: dict[UUID, tuple[int, int]] = {}
+        self._taken: dict[UUID, _MonthTaken] = {}
 
     async def accept(self, delivery: Delivery) -> Receipt:
         """Takes the good events of a body.
@@ -156,34 +165,41 @@ class Ingest:
         )
         await self._log.append(raw_topic(tenant.id, self._tenant_topics), tenant.id.bytes, encode_raw(record))
         await self._seen.note(tenant.id, [event.id for event in fresh if event.id in given])
-        snapshot, added = self._uncounted.get(tenant.id, (delivery.month_usage, 0))
-        added = added + len(fresh) if snapshot == delivery.month_usage else len(fresh)
-        self._uncounted[tenant.id] = (delivery.month_usage, added)
+        self._month_of(delivery).events += len(fresh)
 
     async def _known_ids(self, tenant_id: TenantId, ids: list[UUID], received_ms: int) -> set[UUID]:
         """Ids already taken: the last hour's from the cache, older ones from the ledger while it answers."""
         known = await self._seen.find(tenant_id, ids)
         oldest = received_ms - WINDOW_SECONDS * 1000
         # A version 7 id made within the cache's window cannot be in the ledger without being in the cache.
-        older = [i for i in ids if i not in known and not (i.version == 7 and i.int >> 80 > oldest)]
+        older = [i for i in ids if i not in known and not (i.version == 7 and oldest < i.int >> 80 <= received_ms)]
         if older and time.monotonic() >= self._ledger_away_until:
             try:
-                async with self._database.as_tenant(tenant_id) as session:
-                    rows = await session.fetch(FIND_KNOWN_IDS, older)
-                known |= {UUID(int=row["event_id"].int) for row in rows}
+                known |= await answered_within(LEDGER_SECONDS, self._in_ledger(tenant_id, older))
             except DatabaseUnavailable:
                 self._ledger_away_until = time.monotonic() + LEDGER_PAUSE_SECONDS
         return known
+
+    async def _in_ledger(self, tenant_id: TenantId, ids: list[UUID]) -> set[UUID]:
+        async with self._database.as_tenant(tenant_id) as session:
+            rows = await session.fetch(FIND_KNOWN_IDS, ids)
+        return {UUID(int=row["event_id"].int) for row in rows}
 
     def _check_quota(self, delivery: Delivery, count: int) -> None:
         tenant = delivery.key.tenant
         limit = tenant.limits.events_per_month
         if limit is None or not count:
             return
-        snapshot, added = self._uncounted.get(tenant.id, (delivery.month_usage, 0))
-        used = delivery.month_usage + (added if snapshot == delivery.month_usage else 0)
-        if used >= limit:
+        if max(delivery.month_usage, self._month_of(delivery).events) >= limit:
             raise quota_exceeded(tenant, limit, datetime.now(UTC))
+
+    def _month_of(self, delivery: Delivery) -> _MonthTaken:
+        """What the tenant's month amounts to by what this process took: what is counted follows, however late."""
+        month = datetime.fromtimestamp(delivery.received_ms / 1000, UTC).strftime("%Y-%m")
+        found = self._taken.get(delivery.key.tenant.id)
+        if found is None or found.month != month:
+            found = self._taken[delivery.key.tenant.id] = _MonthTaken(month, delivery.month_usage)
+        return found
 
 
 def _made_id(delivery: Delivery, index: int) -> UUID:

@@ -39,10 +39,10 @@ class NewestWins(asyncio.Queue[Event | None]):
         super().__init__(QUEUE_SIZE)
 
     async def put(self, item: Event | None) -> None:
-        if self.full() and item is not None:
+        if self.full():
             while not self.empty():
                 self.get_nowait()
-            item = Event(item.channel, RESYNC)
+            item = Event(item.channel, RESYNC) if item is not None else None
         self.put_nowait(item)
 
 

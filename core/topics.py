@@ -37,6 +37,11 @@ def hot_key(tenant_id: UUID, event_type: str) -> str:
     return f"cm:{tenant_id}:hot:{event_type}"
 
 
+def hot_values_key(tenant_id: UUID, event_type: str) -> str:
+    """The values of that set. What a type is called stands last in both: no type's name makes another's key."""
+    return f"cm:{tenant_id}:hot-values:{event_type}"
+
+
 def seen_key(tenant_id: UUID, slot: int) -> str:
     """The set of event ids that the log took in one slot of time; tells duplicates at the door."""
     return f"cm:{tenant_id}:seen:{slot}"

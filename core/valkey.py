@@ -13,10 +13,18 @@ from redis.asyncio import Redis
 from redis.asyncio.connection import BlockingConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
 # What a server that is away, starting, full or frozen looks like from here.
 VALKEY_AWAY = (RedisError, OSError, TimeoutError)
+
+# Refusals that pass: the server is full, loading, only a copy, or cannot write its file.
+_PASSING = (OutOfMemoryError, ReadOnlyError)
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether the server refuses this command for good: to send it again would be refused again."""
+    return isinstance(error, ResponseError) and not isinstance(error, _PASSING) and not str(error).startswith("MISCONF")
 
 
 class _Valkey(Redis):

@@ -20,6 +20,7 @@ from core.valkey_streams import (
     START,
     TOPIC_NEWS,
     TOPICS,
+    after,
     entry_key,
     groups_of,
     log_errors,
@@ -94,8 +95,11 @@ class ValkeyLog:
         return min(moments)
 
     async def _first_open(self, stream: str, group: str, now: int) -> int:
+        """When the oldest entry that the group has not committed was appended."""
         found = (await groups_of(self._client, stream)).get(group)
-        return min(entry_key(found["last-delivered-id"].decode())[0], now) if found else 0
+        place = found["last-delivered-id"].decode() if found else START
+        entries: Any = await self._client.xrange(stream, after(place), "+", count=1)
+        return min(entry_key(entries[0][0].decode())[0], now) if entries else now
 
     async def lengths(self) -> dict[str, int]:
         """Records now held, by topic."""

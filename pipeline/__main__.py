@@ -37,13 +37,15 @@ log = logging.getLogger("pipeline")
 
 KINDS = ("enrich", "aggregate", "bridge")
 CHORE_SECONDS = 60.0
+TRIM_SECONDS = 10.0
 LEDGER_DAYS = 7
 TENANT_KEYS = 10_000
 STOP_SECONDS = 10.0
 LIST_CLASSES = named("aggregate", "list_retention_classes")
 FORGET_IDS = named("aggregate", "forget_ids")
 
-Chore = Callable[[], Awaitable[None]]
+# Does something, and says in how many seconds it is worth doing again.
+Chore = Callable[[], Awaitable[float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,26 +76,29 @@ async def _build(kind: str, parts: Parts, stack: AsyncExitStack) -> tuple[list[W
 
 
 def _trim_log(parts: Parts) -> Chore:
-    async def trim() -> None:
+    async def trim() -> float:
         dropped = await parts.log.trim()
         log.debug("log trimmed", extra={"action": "trim_log", "records": dropped})
+        return TRIM_SECONDS
 
     return trim
 
 
 def _make_partitions(parts: Parts, aggregator: Aggregator) -> Chore:
-    async def make() -> None:
+    async def make() -> float:
         async with parts.database.as_writer() as session:
             rows = await session.fetch(LIST_CLASSES)
         await aggregator.make_partitions_ahead([row["retention_class"] for row in rows])
+        return CHORE_SECONDS
 
     return make
 
 
 def _forget_ids(parts: Parts) -> Chore:
-    async def forget() -> None:
+    async def forget() -> float:
         async with parts.database.as_writer() as session:
             await session.execute(FORGET_IDS, datetime.now(UTC).date() - timedelta(days=LEDGER_DAYS))
+        return CHORE_SECONDS
 
     return forget
 
@@ -101,12 +106,13 @@ def _forget_ids(parts: Parts) -> Chore:
 def _rebuild_once(parts: Parts, bridge: Bridge) -> Chore:
     is_done = False
 
-    async def rebuild() -> None:
+    async def rebuild() -> float:
         nonlocal is_done
         if not is_done:
             minutes = await bridge.rebuild(parts.database)
             is_done = True
             log.info("hot sets rebuilt", extra={"action": "rebuild_hot", "minutes": minutes})
+        return CHORE_SECONDS
 
     return rebuild
 
@@ -121,8 +127,7 @@ async def _create_topics(event_log: ValkeyLog) -> None:
 async def _repeat(chore: Chore, stop: asyncio.Event) -> None:
     while not stop.is_set():
         try:
-            await chore()
-            pause = CHORE_SECONDS
+            pause = await chore()
         except Unavailable as error:
             log.warning("chore waits", extra={"action": "worker_retry", "code": error.code})
             pause = 2.0

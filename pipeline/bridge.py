@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,9 +15,11 @@ from core.live import LiveBroadcast
 from core.queries import named
 from core.rollups import HOT_SECONDS, BucketUpdates, ChangedBucket, LiveNotice, decode_updates, encode_notice
 from core.topics import UPDATES, live_channel
-from core.valkey import VALKEY_AWAY
+from core.valkey import VALKEY_AWAY, is_refusal
 from pipeline.store import slot_of, summary_of
 from pipeline.worker import Poison, Worker
+
+log = logging.getLogger(__name__)
 
 GROUP = "bridge"
 MAX_RECORDS = 50
@@ -59,7 +62,10 @@ class Bridge:
                 update.tenant_id, update.changed, shard=update.shard, offset=update.offset, now=time.time()
             )
         except VALKEY_AWAY as error:
-            raise LiveUnavailable(retry_after=1.0) from error
+            if not is_refusal(error):
+                raise LiveUnavailable(retry_after=1.0) from error
+            # The set is a copy that readers can do without; word of the change must not wait for it.
+            log.exception("hot set refused", extra={"action": "internal_error", "tenant": str(update.tenant_id)})
 
 
 def notice_of(update: BucketUpdates) -> LiveNotice:

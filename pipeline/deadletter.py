@@ -1,4 +1,4 @@
-"""`deadletters`: dead letters in, rows of their index out, so that people can find them."""
+"""`deadletters`: dead letters in, rows out, where people find them and the log's retention does not reach."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.worker import Worker
 
 GROUP = "deadletters"
 MAX_RECORDS = 50
-INDEX = named("aggregate", "index_dead_letter")
+KEEP = named("aggregate", "keep_dead_letter")
 UNREADABLE_TENANT = UUID(int=0)
 
 _decoder = msgspec.msgpack.Decoder(DeadLetter)
@@ -38,5 +38,12 @@ class DeadLetterIndex:
                 letter = _decoder.decode(record.value)
                 tenant_id = UUID(bytes=record.key) if len(record.key) == 16 else UNREADABLE_TENANT
                 await session.execute(
-                    INDEX, tenant_id, letter.topic, letter.partition, letter.offset, letter.worker, letter.reason
+                    KEEP,
+                    tenant_id,
+                    letter.topic,
+                    letter.partition,
+                    letter.offset,
+                    letter.worker,
+                    letter.reason,
+                    letter.value,
                 )

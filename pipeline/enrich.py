@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 
 from core.eventlog import EventLog, Offset, Partition, Record
@@ -28,7 +29,11 @@ class Enricher:
     async def _process(self, records: Sequence[Record], offsets: Mapping[Partition, Offset]) -> None:
         self._sources.refresh()
         batches = [(record, _decode(record)) for record in records]
-        enriched = [(record, _enrich(record, raw, self._sources)) for record, raw in batches]
+        enriched = []
+        for record, raw in batches:
+            enriched.append((record, _enrich(record, raw, self._sources)))
+            # Agents never seen take a millisecond each: others in this process must get their turn.
+            await asyncio.sleep(0)
         for record, value in enriched:
             await self._log.append(ENRICHED, record.key, value)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ POISON_WINDOW = 1000
 POISON_SHARE = 0.01
 # One bad record in a quiet hour is not a bad deploy.
 POISON_GRACE = 10
+POISON_A_TENANT = 4
 
 
 class Poison(Exception):
@@ -62,21 +63,22 @@ class Worker:
 
 
 class PoisonLimit:
-    """Remembers the fate of the last records."""
+    """Remembers the fate of the last records. One tenant's poison counts up to a few: whoever sends it stops nobody
+    else, while a bad deploy spoils everybody's."""
 
     def __init__(self) -> None:
-        self._fates: deque[bool] = deque(maxlen=POISON_WINDOW)
+        self._fates: deque[bytes | None] = deque(maxlen=POISON_WINDOW)
 
-    def note(self, *, is_poison: bool, count: int = 1) -> None:
-        """Notes records.
+    def note_good(self, count: int) -> None:
+        self._fates.extend([None] * count)
 
-        Raises:
-            TooMuchPoison: the share of poison is above the limit.
-        """
-        self._fates.extend([is_poison] * count)
-        bad = sum(self._fates)
-        if is_poison and bad > max(POISON_GRACE, POISON_SHARE * POISON_WINDOW):
-            raise TooMuchPoison(f"{bad} of the last {len(self._fates)} records were poison; the worker stops.")
+    def note_poison(self, key: bytes) -> TooMuchPoison | None:
+        """Notes a bad record of some tenant; what to stop with, when it is too much."""
+        self._fates.append(key)
+        bad = sum(min(count, POISON_A_TENANT) for key, count in Counter(self._fates).items() if key is not None)
+        if bad <= max(POISON_GRACE, POISON_SHARE * POISON_WINDOW):
+            return None
+        return TooMuchPoison(f"{bad} of the last {len(self._fates)} records were poison; the worker stops.")
 
 
 async def run_worker(worker: Worker, stop: asyncio.Event) -> None:
@@ -86,14 +88,14 @@ async def run_worker(worker: Worker, stop: asyncio.Event) -> None:
         TooMuchPoison: see `PoisonLimit`.
     """
     limit = PoisonLimit()
-    delay = BACKOFF_SECONDS[0]
+    delay, size = BACKOFF_SECONDS[0], worker.max_records
     try:
         while not stop.is_set():
             try:
-                records = await worker.consumer.poll(max_records=worker.max_records, wait_seconds=POLL_SECONDS)
+                records = await worker.consumer.poll(max_records=size, wait_seconds=POLL_SECONDS)
                 if records:
                     await _process_all(worker, records, limit)
-                delay = BACKOFF_SECONDS[0]
+                delay, size = BACKOFF_SECONDS[0], min(size * 2, worker.max_records)
             except (Unavailable, Fenced) as error:
                 log.warning(
                     "worker waits",
@@ -101,7 +103,8 @@ async def run_worker(worker: Worker, stop: asyncio.Event) -> None:
                 )
                 await _give_back(worker)
                 await _sleep(stop, delay)
-                delay = min(delay * 2, BACKOFF_SECONDS[1])
+                # What takes too long together may be quick enough in parts.
+                delay, size = min(delay * 2, BACKOFF_SECONDS[1]), max(1, size // 2)
     finally:
         await worker.consumer.close()
 
@@ -109,16 +112,20 @@ async def run_worker(worker: Worker, stop: asyncio.Event) -> None:
 async def _process_all(worker: Worker, records: list[Record], limit: PoisonLimit) -> None:
     offsets = next_offsets(records)
     remaining: Sequence[Record] = records
+    stop_with: TooMuchPoison | None = None
     while True:
         try:
             await worker.process(remaining, offsets)
-            limit.note(is_poison=False, count=len(remaining))
+            limit.note_good(len(remaining))
             break
         except Poison as poison:
             await _put_aside(worker, poison)
-            limit.note(is_poison=True)
+            stop_with = limit.note_poison(poison.record.key) or stop_with
             remaining = [kept for record in remaining if (kept := _without(poison, record)) is not None]
     await worker.consumer.commit(offsets)
+    # Only now: stopped before, it would begin again with the same records, and put them aside again, for ever.
+    if stop_with is not None:
+        raise stop_with
 
 
 def _without(poison: Poison, record: Record) -> Record | None:

@@ -91,7 +91,10 @@ def _day_edges(interval: Interval, start: datetime, end: datetime, zone: ZoneInf
     edges = [_midnight(day, zone)]
     while edges[-1] < end.timestamp():
         day = _following(day, interval)
-        edges.append(_midnight(day, zone))
+        midnight = _midnight(day, zone)
+        # A zone that crossed the date line left a day out (Samoa, 30 December 2011): it has no bucket.
+        if midnight > edges[-1]:
+            edges.append(midnight)
     return edges
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -79,26 +80,27 @@ class SeriesStream:
         """Frames until the reader leaves."""
         channel = live_channel(self._context.principal.tenant.id)
         async with self._context.backends.live.subscribe(channel) as reader:
+            is_gap, is_changed = True, False
             if resume_from is not None:
                 yield self._frame(FrameKind.GAP, NOTHING)
-            yield await self._snapshot()
             while True:
+                if is_gap or is_changed or self._question.last is not None:
+                    # A range that ends now moves on, whether or not anything happens.
+                    async with aclosing(self._asked()) as parts:
+                        async for part in parts:
+                            for frame in self._frames_of(part, is_whole=is_gap):
+                                yield frame
+                if self._silence() <= 0:
+                    yield self._frame(FrameKind.HEARTBEAT, NOTHING)
                 is_changed, is_gap = await self._wait(reader)
                 if is_gap:
                     yield self._frame(FrameKind.GAP, NOTHING)
-                    yield await self._snapshot()
-                elif is_changed:
-                    for frame in await self._changes():
-                        yield frame
-                else:
-                    yield self._frame(FrameKind.HEARTBEAT, NOTHING)
 
     async def _wait(self, reader: LiveReader) -> tuple[bool, bool]:
         """Waits for word of a change that concerns this question: (is changed, may have missed some)."""
         # From the last frame on: changes that leave this question's answer as it was must not put the heartbeat off.
-        silence = self._spoke_at + self._context.backends.heartbeat_seconds - time.monotonic()
         try:
-            async with asyncio.timeout(max(0.0, silence)):
+            async with asyncio.timeout(max(0.0, self._silence())):
                 while True:
                     message = await reader.next()
                     if message == RESYNC:
@@ -115,13 +117,20 @@ class SeriesStream:
     def _concerns(self, notice: LiveNotice) -> bool:
         return self._types is None or any(span[0] in self._types for span in notice.spans)
 
-    async def _snapshot(self) -> Frame:
-        answer = await self._answer()
-        self._shown = answer.columns
-        return self._frame(FrameKind.SNAPSHOT, answer.columns)
+    def _silence(self) -> float:
+        """Seconds until the reader is owed a frame."""
+        return self._spoke_at + self._context.backends.heartbeat_seconds - time.monotonic()
 
-    async def _changes(self) -> list[Frame]:
-        answer = await self._answer()
+    def _frames_of(self, part: Frame | Answer, *, is_whole: bool) -> list[Frame]:
+        if isinstance(part, Frame):
+            return [part]
+        return self._snapshot(part) if is_whole else self._changes(part)
+
+    def _snapshot(self, answer: Answer) -> list[Frame]:
+        self._shown = answer.columns
+        return [self._frame(FrameKind.SNAPSHOT, answer.columns)]
+
+    def _changes(self, answer: Answer) -> list[Frame]:
         changed = changed_columns(self._shown, answer.columns)
         last = answer.columns.timestamps[-1]
         late = [n for n, stamp in enumerate(changed.timestamps) if stamp in set(self._shown.timestamps[:-1])]
@@ -138,8 +147,17 @@ class SeriesStream:
             frames.append(self._frame(FrameKind.DELTA, take(changed, live)))
         return frames
 
+    async def _asked(self) -> AsyncGenerator[Frame | Answer, None]:
+        """The answer now. An outage of the database is waited for, with heartbeats meanwhile."""
+        asking = asyncio.create_task(self._answer())
+        try:
+            while not (await asyncio.wait({asking}, timeout=max(RETRY_SECONDS, self._silence())))[0]:
+                yield self._frame(FrameKind.HEARTBEAT, NOTHING)
+            yield asking.result()
+        finally:
+            asking.cancel()
+
     async def _answer(self) -> Answer:
-        """The answer now; an outage of the database is waited for."""
         while True:
             try:
                 answer = await answer_series(self._context, self._question)

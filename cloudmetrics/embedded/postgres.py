@@ -105,7 +105,7 @@ def stop_left_behind(folder: DataFolder) -> bool:
         pid = int((folder.postgres / "cluster" / "postmaster.pid").read_text().split("\n")[0])
     except (OSError, ValueError):
         return False
-    if not is_program(pid, "postgres"):
+    if not is_server_of(pid, "postgres", folder.postgres / "cluster"):
         return False
     for signum, seconds in ((signal.SIGINT, STOP_SECONDS), (signal.SIGQUIT, STOP_SECONDS), (signal.SIGKILL, 2.0)):
         try:
@@ -117,10 +117,11 @@ def stop_left_behind(folder: DataFolder) -> bool:
     return True
 
 
-def is_program(pid: int, name: str) -> bool:
-    """Whether a pid is alive and runs that program: pids are used again."""
+def is_server_of(pid: int, name: str, folder: Path) -> bool:
+    """Whether a pid is alive, runs that program, and works in that folder: pids are used again."""
     try:
-        return name in Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[0]
+        program = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[0]
+        return name in program and Path(f"/proc/{pid}/cwd").readlink() == folder.resolve()
     except OSError:
         return False
 

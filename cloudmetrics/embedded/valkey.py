@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cloudmetrics.data_folder import DataFolder
 from cloudmetrics.embedded.confinement import dies_with_parent
-from cloudmetrics.embedded.postgres import is_program, wait_gone
+from cloudmetrics.embedded.postgres import is_server_of, wait_gone
 from core.errors import Misconfigured
 from core.settings import Settings
 from core.valkey import VALKEY_AWAY, open_valkey
@@ -72,7 +72,7 @@ def stop_left_behind(folder: DataFolder) -> bool:
         pid = int((folder.valkey / "pid").read_text())
     except (OSError, ValueError):
         return False
-    if not is_program(pid, "valkey"):
+    if not is_server_of(pid, "valkey", folder.valkey):
         return False
     os.kill(pid, signal.SIGTERM)
     if not wait_gone(pid, STOP_SECONDS):

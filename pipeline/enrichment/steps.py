@@ -18,6 +18,9 @@ ENRICHMENT_VERSION = 2
 
 MAX_PATH_LENGTH = 512
 MAX_METHOD_LENGTH = 16
+MAX_NAME_LENGTH = 100
+# The longest way to write an IPv6 address, its zone included.
+MAX_ADDRESS_LENGTH = 64
 # A pebibyte, and a year in milliseconds: what is beyond is a mistake, and would drown every sum it is in.
 MAX_BYTES = 2**50
 MAX_DURATION_MS = 366 * 86_400_000
@@ -54,6 +57,9 @@ def put_connection(draft: Draft, sources: EnrichmentSources) -> None:
     """Address and agent: the event's own, else the request's."""
     context = draft.event.context
     draft.ip = context.ip or draft.raw.client_ip
+    if len(draft.ip) > MAX_ADDRESS_LENGTH:
+        draft.ip = ""
+        draft.errors.append("ip: not an address")
     agent = context.user_agent if context.user_agent is not None else draft.raw.client_user_agent
     draft.user_agent = draft.bounded("user_agent", agent, MAX_URL_LENGTH)
 
@@ -102,14 +108,19 @@ def put_request(draft: Draft, sources: EnrichmentSources) -> None:
 
 def put_agent(draft: Draft, sources: EnrichmentSources) -> None:
     """Device, browser, operating system; bots are marked."""
-    draft.device, draft.browser, draft.os, draft.is_bot = parse_agent(draft.user_agent)
+    draft.device, browser, system, draft.is_bot = parse_agent(draft.user_agent)
+    # Names are taken out of the agent, which may be anything; a key of the rollups has room for less.
+    draft.browser = draft.bounded("browser", browser, MAX_NAME_LENGTH)
+    draft.os = draft.bounded("os", system, MAX_NAME_LENGTH)
 
 
 def put_place(draft: Draft, sources: EnrichmentSources) -> None:
     """Country, region, city from the geo database; else the CDN's word for the client's own address."""
     if sources.geo is not None and draft.ip:
         place = sources.geo.find(draft.ip)
-        draft.country, draft.region, draft.city = place.country, place.region, place.city
+        draft.country = draft.bounded("country", place.country, MAX_NAME_LENGTH)
+        draft.region = draft.bounded("region", place.region, MAX_NAME_LENGTH)
+        draft.city = draft.bounded("city", place.city, MAX_NAME_LENGTH)
     if not draft.country and draft.ip == draft.raw.client_ip:
         draft.country = draft.raw.country
 

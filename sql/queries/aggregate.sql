@@ -93,9 +93,10 @@ ON CONFLICT (tenant_id, day, key_id) DO UPDATE SET
 -- Ends the ledger's seven days.
 DELETE FROM event_ids WHERE received_on < $1;
 
--- index_dead_letter(tenant_id, topic, partition, dead_offset, worker, reason)
--- Where a record that can never be processed stood, and why.
-INSERT INTO dead_letters (tenant_id, topic, partition, "offset", worker, reason) VALUES ($1, $2, $3, $4, $5, $6)
+-- keep_dead_letter(tenant_id, topic, partition, dead_offset, worker, reason, value)
+-- A record that can never be processed: its bytes, where it stood, and why.
+INSERT INTO dead_letters (tenant_id, topic, partition, "offset", worker, reason, value)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
 ON CONFLICT DO NOTHING;
 
 -- list_retention_classes()

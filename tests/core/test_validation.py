@@ -84,6 +84,8 @@ def test_history_is_taken_when_said_so_on_the_batch_or_the_event() -> None:
 def test_a_wrong_clock_is_corrected_and_a_right_one_left_alone() -> None:
     late = Clock.of(NOW, "2026-06-15T11:00:00Z", is_historical=False)
     assert verify({"type": "a", "timestamp": "2026-06-15T10:59:00Z"}, late).timestamp_ms == NOW - 60_000
+    old = Clock.of(NOW, "2026-06-15T11:00:00Z", is_historical=True)
+    assert verify({"type": "a", "timestamp": "2026-06-15T10:59:00Z"}, old).timestamp_ms == NOW - 61 * 60_000
     near = Clock.of(NOW, "2026-06-15T11:59:59Z", is_historical=False)
     assert near.skew_ms == 0
 

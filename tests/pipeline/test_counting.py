@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from core.database import Database, as_owner
-from core.errors import Fenced
+from core.errors import DatabaseUnavailable, Fenced
 from core.eventlog import DeadLetter, Offset, Partition, Record
 from core.events import EnrichedBatch, encode_enriched, encode_raw
 from core.queries import named, parse_blocks
@@ -315,14 +315,46 @@ async def test_word_that_was_never_published_is_published_by_the_next_worker(
     assert update.events == 1
 
 
-def test_a_worker_stops_when_more_than_one_percent_is_poison() -> None:
+def test_a_worker_stops_when_more_than_one_percent_is_poison_and_no_tenant_alone_stops_it() -> None:
     limit = PoisonLimit()
-    limit.note(is_poison=False, count=500)
-    for _ in range(POISON_GRACE):
-        limit.note(is_poison=True)
-    with pytest.raises(TooMuchPoison):
-        limit.note(is_poison=True)
+    limit.note_good(500)
+    assert [limit.note_poison(b"one tenant") for _ in range(600)] == [None] * 600
+    bad_deploy = PoisonLimit()
+    assert [bad_deploy.note_poison(bytes([n])) for n in range(POISON_GRACE)] == [None] * POISON_GRACE
+    assert isinstance(bad_deploy.note_poison(b"another"), TooMuchPoison)
     patient = PoisonLimit()
-    for _ in range(20):
-        patient.note(is_poison=False, count=200)
-        patient.note(is_poison=True)
+    for n in range(50):
+        patient.note_good(200)
+        assert patient.note_poison(bytes([n])) is None
+
+
+async def test_a_worker_that_stops_for_poison_has_moved_on(database: Database, log: ValkeyLog) -> None:
+    """Begun again, it must not meet the same records for ever."""
+    for n in range(POISON_GRACE + 5):
+        await log.append(ENRICHED, bytes([n]) * 16, b"nonsense")
+    with pytest.raises(TooMuchPoison):
+        async with asyncio.timeout(20):
+            await run_worker(Aggregator(database, log).worker(), asyncio.Event())
+    assert sum((await log.lag("aggregate", lambda topic: topic == ENRICHED)).values()) == 0
+
+
+async def test_a_dead_letter_keeps_its_bytes(pipeline: Pipeline, stored: Stored, tenant: Tenant) -> None:
+    await pipeline.log.append(raw_topic(tenant.id, "each"), tenant.id.bytes, b"nonsense")
+
+    async def is_kept() -> bool:
+        return await stored.dead(tenant) == 1
+
+    await pipeline.run_until(is_kept)
+    async with as_owner(stored.url) as connection:
+        rows = await connection.fetch(COUNTS["dead"].text, tenant.id)
+    assert [row["value"] for row in rows] == [b"nonsense"]
+
+
+async def test_a_statement_that_an_operator_cancels_is_tried_again(database: Database) -> None:
+    limit = "-- limit()\n-- A short time.\nSET LOCAL statement_timeout = '50ms';\n"
+    nap = "-- nap()\n-- A longer one.\nSELECT pg_sleep(5);"
+    slow = parse_blocks(limit + nap, "test")
+    with pytest.raises(DatabaseUnavailable):
+        async with database.as_writer() as session:
+            await session.execute(slow["limit"])
+            await session.fetchrow(slow["nap"])

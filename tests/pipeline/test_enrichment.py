@@ -227,3 +227,14 @@ def test_absurd_sizes_and_durations_are_noted_and_not_counted() -> None:
 def test_an_escaped_nul_in_a_campaign_is_replaced() -> None:
     event = enrich({"context": {"page_url": "https://shop.example/?utm_source=a%00b"}})
     assert event.campaign == {"utm_source": "a\ufffdb"}
+
+
+def test_names_taken_out_of_an_agent_are_bounded() -> None:
+    agent = "\U0001f600" * 990 + "/1.2 CFNetwork/1 Darwin/1"
+    event = enrich({"context": {"user_agent": agent}})
+    assert len(event.browser) <= 100 and len(event.os) <= 100
+
+
+def test_an_endless_address_is_none() -> None:
+    event = enrich({"context": {"ip": "1" * 8000, "user_agent": "x"}})
+    assert event.ip == "" and event.enrichment_errors == ["ip: not an address"]

@@ -26,6 +26,7 @@ from core.tenancy import Tenant, TenantId, Tier
 from pipeline.fold import dimension_values
 from pipeline.store import Store
 from query.answer import OTHER, Answer
+from query.calendar import buckets_of
 from query.engine import QueryEngine
 from query.question import ALL_DIMENSIONS, DimensionFilter, FilterOp, Interval, MetricQuestion
 from tests.pipeline.builders import batch_of, enriched
@@ -348,3 +349,10 @@ async def test_a_range_of_too_many_buckets_is_refused_with_the_remedy(ask: Calla
     with pytest.raises(BadInput, match="longer interval") as refusal:
         await ask(interval=Interval.MINUTE, to=START + timedelta(days=8))
     assert refusal.value.code == "range_too_large"
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Apia", "Pacific/Fakaofo"])
+async def test_a_day_that_a_zone_left_out_has_no_bucket(zone: str) -> None:
+    start, end = datetime(2011, 12, 28, tzinfo=UTC), datetime(2012, 1, 2, tzinfo=UTC)
+    edges = buckets_of(Interval.DAY, start, end, ZoneInfo(zone)).edges
+    assert list(edges) == sorted(set(edges))

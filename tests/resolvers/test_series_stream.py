@@ -8,13 +8,17 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
+import msgspec
 import pytest
 
 from core.database import Database
+from core.errors import DatabaseUnavailable
 from core.rollups import LiveNotice, encode_notice
 from core.settings import Settings
 from core.tenancy import Tenant
 from core.topics import live_channel
+from query.answer import Answer
+from query.engine import QueryEngine
 from query.question import Interval, MetricQuestion
 from resolvers.context import Context
 from resolvers.series import FrameKind, SeriesStream
@@ -67,3 +71,34 @@ async def test_changes_of_other_things_do_not_put_the_heartbeat_off(context: Con
         with suppress(asyncio.CancelledError):
             await talking
         await frames.aclose()  # type: ignore[attr-defined]
+
+
+async def test_a_range_that_ends_now_moves_on_while_nothing_happens(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = SeriesStream(context, MetricQuestion(metric="events", last="1m", interval=Interval.MINUTE))
+    frames = stream.frames(None)
+    first = await anext(frames)
+    # As if it had been shown a minute ago.
+    earlier = [stamp - 60_000 for stamp in first.columns.timestamps]
+    stream._shown = msgspec.structs.replace(first.columns, timestamps=earlier)
+    async with asyncio.timeout(20):
+        moved = await anext(frames)
+    assert moved.kind is FrameKind.DELTA and moved.columns.timestamps == first.columns.timestamps[-1:]
+    await frames.aclose()  # type: ignore[attr-defined]
+
+
+async def test_an_outage_of_the_database_is_not_silence(context: Context) -> None:
+    class Away(QueryEngine):
+        def __init__(self) -> None:
+            pass
+
+        async def answer(self, *args: object, **options: object) -> Answer:
+            await asyncio.sleep(60)
+            raise DatabaseUnavailable
+
+    backends = dataclasses.replace(context.backends, engine=Away())
+    frames = SeriesStream(dataclasses.replace(context, backends=backends), QUESTION).frames(None)
+    async with asyncio.timeout(20):
+        assert [(await anext(frames)).kind for _ in range(3)] == [FrameKind.HEARTBEAT] * 3
+    await frames.aclose()  # type: ignore[attr-defined]

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from core.accounts import find_key
-from core.database import Database
+from core.database import Database, answered_within
 from core.errors import DatabaseUnavailable, Unauthenticated
 from core.keys import ApiKey, hash_secret, is_bearer, is_key_id, unseal
 from core.queries import named
 from core.tenancy import KeyKind, Principal
 
 FRESH_SECONDS = 5.0
+# Of the five that an ingest request may take in all.
+LOOK_UP_SECONDS = 2.0
 MAX_ENTRIES = 10_000
 MONTH_USAGE = named("keys", "month_usage")
 TOUCH_KEY = named("keys", "touch_key")
@@ -76,8 +78,7 @@ class KeyRing:
         self, cache_key: bytes | str, stale: _Entry | None, *, secret: str | None, key_id: str | None
     ) -> _Entry:
         try:
-            key = await find_key(self._database, secret=secret, key_id=key_id)
-            known = await self._known(key) if key else None
+            known = await answered_within(LOOK_UP_SECONDS, self._ask(secret=secret, key_id=key_id))
         except DatabaseUnavailable:
             if stale is None:
                 raise
@@ -88,6 +89,10 @@ class KeyRing:
         while len(self._entries) > MAX_ENTRIES:
             self._entries.popitem(last=False)
         return entry
+
+    async def _ask(self, *, secret: str | None, key_id: str | None) -> KnownKey | None:
+        key = await find_key(self._database, secret=secret, key_id=key_id)
+        return await self._known(key) if key else None
 
     async def _known(self, key: ApiKey) -> KnownKey:
         secrets = tuple(unseal(sealed, key_id=key.id, master_key=self._master_key) for sealed in key.sealed)

@@ -1,0 +1,67 @@
+"""The way in: quota and duplicates, whatever the workers have counted so far."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator
+from uuid import UUID, uuid4
+
+import pytest
+
+from core import accounts
+from core.database import Database
+from core.errors import TooMany
+from core.events import new_event_id
+from core.ingest import Delivery, EventStatus, Ingest
+from core.keys import ApiKey
+from core.seen import SeenIds
+from core.settings import Settings
+from core.tenancy import Tier
+from core.valkey_log import ValkeyLog
+from tests.conftest import make_key
+
+
+@pytest.fixture
+async def ingest(settings: Settings, database: Database, log: ValkeyLog) -> AsyncIterator[Ingest]:
+    seen = SeenIds(settings.redis_url)
+    yield Ingest(database, log, seen, "each")
+    await seen.close()
+
+
+@pytest.fixture
+async def key(settings: Settings, database: Database) -> ApiKey:
+    tenant = await accounts.create_tenant(database, slug=f"t-{uuid4()}", name="", tier=Tier.FREE)
+    return (await make_key(database, settings, tenant))[0]
+
+
+def delivery(key: ApiKey, usage: int, *ids: UUID | None) -> Delivery:
+    events = [{"type": "a", **({"id": str(event_id)} if event_id else {})} for event_id in ids]
+    body = json.dumps({"events": events}).encode()
+    return Delivery(key=key, month_usage=usage, body=body, request_id="r", received_ms=int(time.time() * 1000))
+
+
+async def test_a_quota_is_passed_by_one_batch_at_most_however_late_the_counting(ingest: Ingest, key: ApiKey) -> None:
+    limit = key.tenant.limits.events_per_month
+    assert limit == 100_000
+    # What was counted moves again and again, and always lags far behind what was taken.
+    taken = 0
+    with pytest.raises(TooMany, match="monthly quota"):
+        for usage in range(99_000, 99_900, 10):
+            taken += (await ingest.accept(delivery(key, usage, *[None] * 100))).accepted
+    assert 99_000 + taken <= limit + 100
+
+
+async def test_an_id_that_claims_to_be_of_tomorrow_is_looked_up_as_any_other(
+    ingest: Ingest, key: ApiKey, database: Database
+) -> None:
+    tomorrow = new_event_id(int(time.time() * 1000) + 86_400_000)
+    asked = []
+
+    async def in_ledger(tenant_id: UUID, ids: list[UUID]) -> set[UUID]:
+        asked.append(ids)
+        return set(ids)
+
+    ingest._in_ledger = in_ledger  # type: ignore[assignment, method-assign]
+    receipt = await ingest.accept(delivery(key, 0, tomorrow))
+    assert asked == [[tomorrow]] and receipt.results[0].status is EventStatus.DUPLICATE
