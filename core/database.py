@@ -22,7 +22,8 @@ from core.tenancy import TenantId
 
 ACQUIRE_SECONDS = 2.0
 READ_SECONDS = 10.0
-WRITE_SECONDS = 60.0
+# Also how long a worker that froze while it sent rows can keep its place locked.
+WRITE_SECONDS = 30.0
 CONNECT_SECONDS = 5.0
 # How long a worker that froze within a transaction keeps its place locked for the one that takes over.
 IDLE_SECONDS = 15
