@@ -28,6 +28,10 @@ CONNECT_SECONDS = 5.0
 # How long a worker that froze within a transaction keeps its place locked for the one that takes over.
 IDLE_SECONDS = 15
 
+# A plan is kept, and may be of a day when the tables were nearly empty: read whole for each of ten thousand cells, or
+# joined row by row, they take a minute where their keys take a second.
+WRITER_SETTINGS = {"enable_nestloop": "off", "enable_seqscan": "off"}
+
 CHECK_ROLE = named("database", "check_role")
 BEGIN = named("database", "begin")
 BEGIN_READING = named("database", "begin_reading")
@@ -141,6 +145,7 @@ class Database:
                     reset=_reset,
                     timeout=CONNECT_SECONDS,
                     server_settings={
+                        **(WRITER_SETTINGS if door == "writer" else {}),
                         "application_name": f"cloudmetrics {door}",
                         "statement_timeout": f"{int(READ_SECONDS if door == 'app' else WRITE_SECONDS)}s",
                         "idle_in_transaction_session_timeout": f"{IDLE_SECONDS}s",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import date
@@ -16,9 +17,9 @@ import pytest
 from core.database import Database, as_owner
 from core.errors import DatabaseUnavailable, Fenced
 from core.eventlog import DeadLetter, Offset, Partition, Record
-from core.events import EnrichedBatch, encode_enriched, encode_raw
+from core.events import EnrichedBatch, encode_enriched, encode_raw, from_epoch_ms
 from core.queries import named, parse_blocks
-from core.rollups import BucketUpdates, decode_updates
+from core.rollups import BucketUpdates, Resolution, decode_updates
 from core.settings import Settings
 from core.sketches import Quantiles, Uniques
 from core.tenancy import Tenant
@@ -28,7 +29,7 @@ from pipeline.aggregate import Aggregator
 from pipeline.deadletter import DeadLetterIndex
 from pipeline.enrich import Enricher
 from pipeline.enrichment.sources import EnrichmentSources
-from pipeline.store import Counted, Store
+from pipeline.store import READ_CELLS, Counted, Store
 from pipeline.worker import POISON_GRACE, PoisonLimit, TooMuchPoison, run_worker
 from tests.conftest import Servers
 from tests.pipeline.builders import NOW_MS, batch_of, enriched, raw_batch
@@ -358,3 +359,17 @@ async def test_a_statement_that_an_operator_cancels_is_tried_again(database: Dat
         async with database.as_writer() as session:
             await session.execute(slow["limit"])
             await session.fetchrow(slow["nap"])
+
+
+async def test_cells_are_found_by_their_key_though_the_table_was_small_when_it_was_analysed(
+    store: Store, database: Database, settings: Settings, tenant: Tenant
+) -> None:
+    await count(store, batch_of(tenant.id, enriched()), 1)
+    async with as_owner(settings.owner_url) as connection:
+        await connection.execute("ANALYZE")
+    read = READ_CELLS[Resolution.MINUTE]
+    explain = dataclasses.replace(read, text=f"EXPLAIN {read.text}")
+    async with database.as_writer() as session:
+        plan = await session.fetch(explain, 0, [tenant.id], [""], [from_epoch_ms(NOW_MS)], ["a"], [""], [False])
+    text = "\n".join(row[0] for row in plan)
+    assert "Index Scan using rollup_1m_pkey" in text and "Seq Scan" not in text
