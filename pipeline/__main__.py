@@ -18,6 +18,7 @@ import uvloop
 
 from core.database import Database
 from core.errors import CloudMetricsError, Unavailable
+from core.heap import settle_heap
 from core.hot import HotSets
 from core.keys import visitor_key
 from core.live import LiveBroadcast
@@ -168,6 +169,7 @@ def main() -> int:
     try:
         settings = Settings.from_env(os.environ)
         start_logging(settings.log_level)
+        settle_heap()
         uvloop.run(run(settings, KINDS if kind == "all" else (kind,)))
     except CloudMetricsError as error:
         print(f"pipeline: {error.message}", file=sys.stderr)

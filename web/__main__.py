@@ -12,6 +12,7 @@ from starlette.websockets import WebSocketDisconnect
 from websockets.exceptions import ProtocolError
 
 from core.errors import CloudMetricsError
+from core.heap import settle_heap
 from core.settings import Settings
 from core.telemetry import start_logging
 from web.app import create_app
@@ -45,8 +46,10 @@ def main() -> int:
         return 1
     start_logging(settings.log_level)
     logging.getLogger("uvicorn.error").addFilter(WithoutClientFaults())
+    app = create_app(settings)
+    settle_heap()
     uvicorn.run(
-        create_app(settings),
+        app,
         host=settings.host,
         port=settings.port,
         http="httptools",

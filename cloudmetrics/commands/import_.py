@@ -22,6 +22,7 @@ from cloudmetrics.importing.progress import Progress
 from cloudmetrics.importing.reading import Line, read_lines, size_of
 from core.errors import Misconfigured
 from core.events import MAX_BATCH_EVENTS
+from core.heap import settle_heap
 from core.tenancy import KeyKind, Scope
 
 SUMMARY = "import an access log, or events as lines of JSON"
@@ -66,6 +67,7 @@ class Reading:
 
 def run(args: argparse.Namespace) -> int:
     total = sum(size_of(path) for path in args.files)
+    settle_heap()
     return uvloop.run(_import(args, credentials_of(args), total))
 
 
