@@ -8,7 +8,7 @@ DEV_DONE = .venv/.dev-installed
 NODE_DONE = tests/clients/node_modules/.installed
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 
-.PHONY: help install up test quick check schema lock
+.PHONY: help install up services test quick check schema lock
 help: ## show these lines
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 20
 
@@ -16,6 +16,9 @@ install: $(RUNTIME_DONE) ## install what running needs into .venv
 
 up: $(RUNTIME_DONE) ## start everything of the embedded size (ARGS="--port 8001", DATA=folder)
 	@$(BIN)/python -m cloudmetrics up --data "$(DATA)" $(ARGS)
+
+services: $(RUNTIME_DONE) ## start Apache Kafka for trying the larger sizes (Java 17, Maven)
+	@$(BIN)/python -m cloudmetrics services --data "$(DATA)" $(ARGS)
 
 test: $(DEV_DONE) $(NODE_DONE) ## install and run all tests, on real servers
 	@$(BIN)/python -m pytest -q $(ARGS)

@@ -30,6 +30,7 @@ COMMANDS = {
     "import": "import an access log, or events as lines of JSON",
     "demo": "send generated traffic",
     "tenant": "create and list tenants",
+    "services": "start Apache Kafka for trying the larger sizes here",
     "key": "create, list, revoke and rotate API keys",
 }
 

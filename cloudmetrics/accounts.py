@@ -5,10 +5,10 @@ from __future__ import annotations
 from core import accounts
 from core.accounts import CreatedKey, KeyRequest
 from core.database import Database
+from core.log import open_log
 from core.settings import Settings
 from core.tenancy import KeyKind, Scope, Tenant, Tier
 from core.topics import raw_topic
-from core.valkey_log import ValkeyLog
 
 
 async def create_tenant(settings: Settings, *, slug: str, name: str, tier: Tier, is_demo: bool = False) -> Tenant:
@@ -18,7 +18,7 @@ async def create_tenant(settings: Settings, *, slug: str, name: str, tier: Tier,
         BadInput: the slug is malformed or taken.
     """
     database = Database(settings, pool_size=1)
-    log = ValkeyLog(settings.redis_url, max_bytes=settings.log_max_bytes, retention_hours=settings.log_retention_hours)
+    log = open_log(settings)
     try:
         tenant = await accounts.create_tenant(database, slug=slug, name=name, tier=tier, is_demo=is_demo)
         await log.create_topic(raw_topic(tenant.id, settings.tenant_topics))

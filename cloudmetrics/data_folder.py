@@ -23,6 +23,7 @@ ROLES = ("owner", "app", "writer", "doorkeeper")
 # A Unix socket's path has room for 107 bytes; PostgreSQL adds `/.s.PGSQL.5432.lock`.
 MAX_SOCKET_FOLDER = 85
 DATABASE = "cloudmetrics"
+LOG_SETTINGS = ("kafka_brokers", "kafka_partitions", "kafka_replication", "tenant_topics")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +149,15 @@ class DataFolder:
         if port is not None:
             made[f"{PREFIX}PORT"] = str(port)
         return Settings.from_env({**environ, **made})
+
+    def keep_log(self, settings: Settings) -> None:
+        """Notes which log the instance runs on, for the commands that talk to it."""
+        self.write("log", {name: getattr(settings, name) for name in LOG_SETTINGS})
+
+    def running_settings(self, environ: Mapping[str, str]) -> Settings:
+        """The settings of the instance that runs here: its log is what it was started with, whatever is set now."""
+        kept = {f"{PREFIX}{name.upper()}": str(value) for name, value in self.read("log").items()}
+        return self.settings({**environ, **kept})
 
 
 def running_instance(data: str) -> tuple[DataFolder, dict[str, Any]]:

@@ -19,10 +19,11 @@ from cloudmetrics import accounts
 from cloudmetrics.data_folder import DataFolder
 from cloudmetrics.stream import Frame, StreamRefused, open_stream
 from core.errors import CloudMetricsError
+from core.eventlog import EventLog
+from core.log import open_log
 from core.settings import Settings
 from core.tenancy import KeyKind, Scope, Tier
-from core.topics import ENRICHED, UPDATES, is_raw_topic
-from core.valkey_log import ValkeyLog
+from core.topics import GROUPS
 
 TENANT = "cloudmetrics-doctor"
 HOP_SECONDS = 15.0
@@ -70,7 +71,7 @@ class Probe:
     url: str
     key: str
     client: httpx2.AsyncClient
-    log: ValkeyLog
+    log: EventLog
 
     async def run(self) -> AsyncIterator[Hop]:
         """Every hop in order; ends with the first that fails."""
@@ -113,9 +114,9 @@ class Probe:
 
     def _workers(self, sent_ms: float, session: str) -> list[tuple[str, Callable[[], Awaitable[str]]]]:
         return [
-            ("enrich", lambda: self._done("enrich", is_raw_topic, sent_ms)),
-            ("aggregate", lambda: self._done("aggregate", lambda topic: topic == ENRICHED, sent_ms)),
-            ("bridge", lambda: self._done("bridge", lambda topic: topic == UPDATES, sent_ms)),
+            ("enrich", lambda: self._done("enrich", sent_ms)),
+            ("aggregate", lambda: self._done("aggregate", sent_ms)),
+            ("bridge", lambda: self._done("bridge", sent_ms)),
             ("read back", lambda: self._read_back(session)),
         ]
 
@@ -141,8 +142,8 @@ class Probe:
             raise HopFailed(f"{answer.status_code} {answer.text[:200]}")
         return f"202, request {answer.headers['x-request-id']}"
 
-    async def _done(self, group: str, matches: Callable[[str], bool], sent_ms: float) -> str:
-        while await self.log.done_until(group, matches) < sent_ms:
+    async def _done(self, group: str, sent_ms: float) -> str:
+        while await self.log.done_until(group, GROUPS[group]) < sent_ms:
             await asyncio.sleep(POLL_SECONDS)
         return "done with everything up to the probe"
 
@@ -161,8 +162,8 @@ class Probe:
 @asynccontextmanager
 async def open_probe(folder: DataFolder, url: str) -> AsyncIterator[Probe]:
     """A probe of a local instance, as its own tenant."""
-    settings = folder.settings(os.environ)
-    log = ValkeyLog(settings.redis_url, max_bytes=settings.log_max_bytes, retention_hours=settings.log_retention_hours)
+    settings = folder.running_settings(os.environ)
+    log = open_log(settings)
     async with httpx2.AsyncClient(timeout=HOP_SECONDS, trust_env=False) as client:
         try:
             yield Probe(url, await _own_key(folder, settings), client, log)

@@ -100,6 +100,7 @@ class Supervisor:
 
     async def _start(self) -> dict[str, object]:
         folder, settings = self._wanted.folder, self._wanted.settings
+        folder.keep_log(settings)
         is_first = not folder.read("credentials")
         self._add(Child("valkey", lambda: valkey.start_valkey(folder, settings)))
         self._add(Child("postgres", lambda: postgres.start_postgres(folder, settings.postgres_bin), signal.SIGINT))

@@ -7,6 +7,7 @@ offset is committed (at least once); a consumer that keeps offsets elsewhere, wi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NewType, Protocol
@@ -68,8 +69,12 @@ class Consumer(Protocol):
         """Marks everything before these offsets as done for the group."""
         ...
 
-    async def release(self, partition: Partition) -> None:
-        """Gives a partition back, so that it is assigned, and its offset asked for, anew."""
+    async def rewind(self) -> None:
+        """Begins anew with all that was polled and not committed, from the offsets that are kept elsewhere if any.
+
+        Raises:
+            LogUnavailable: the log is away; poll again.
+        """
         ...
 
     async def close(self) -> None:
@@ -79,6 +84,11 @@ class Consumer(Protocol):
 
 class EventLog(Protocol):
     """A durable log. `append` returns only when the record would survive a kill -9 of any process."""
+
+    @property
+    def name(self) -> str:
+        """Whose offsets these are: those of another log say nothing here."""
+        ...
 
     async def create_topic(self, topic: str) -> None:
         """Makes the topic known to consumers; harmless when it exists."""
@@ -93,15 +103,15 @@ class EventLog(Protocol):
         """
         ...
 
-    def consume(self, group: str, matches: Callable[[str], bool], on_assigned: OnAssigned | None = None) -> Consumer:
-        """Joins a group on all topics that match, those made later included."""
+    def consume(self, group: str, topics: re.Pattern[str], on_assigned: OnAssigned | None = None) -> Consumer:
+        """Joins a group on all topics whose whole name matches, those made later included."""
         ...
 
-    async def lag(self, group: str, matches: Callable[[str], bool]) -> dict[Partition, int]:
+    async def lag(self, group: str, topics: re.Pattern[str]) -> dict[Partition, int]:
         """Records of each matching partition that the group has not committed."""
         ...
 
-    async def done_until(self, group: str, matches: Callable[[str], bool]) -> int:
+    async def done_until(self, group: str, topics: re.Pattern[str]) -> int:
         """Epoch milliseconds before which everything appended to matching topics is committed by the group."""
         ...
 

@@ -25,6 +25,8 @@ WITHIN: dict[str, tuple[float, float]] = {
     "port": (1, 65535),
     "log_max_bytes": (16 * MEGABYTE, 2**50),
     "log_retention_hours": (0, 24 * 366),
+    "kafka_partitions": (1, 1000),
+    "kafka_replication": (1, 10),
     "requests_per_minute": (0, 10**9),
     "heartbeat_seconds": (0.1, 3600),
 }
@@ -49,6 +51,9 @@ class Settings:
         "redis://127.0.0.1:6379/0", "Valkey or Redis 7.2+: log, limits, hot sets, live", secret=True
     )
     master_key: str = setting("", "32 bytes in base64: seals signing secrets, keys visitor hashes", secret=True)
+    kafka_brokers: str = setting("", "Kafka as the log, host:port, comma-separated; none: Valkey Streams")
+    kafka_partitions: int = setting(4, "Kafka: partitions of a topic that is shared by tenants, when it is made")
+    kafka_replication: int = setting(1, "Kafka: replicas of each topic, when it is made; 3 on a cluster")
     tenant_topics: str = setting("each", "`each`: a raw topic per tenant; `shared`: one for all")
     log_max_bytes: int = setting(1024 * MEGABYTE, "the log refuses new events (503) above this size")
     log_retention_hours: int = setting(72, "the log keeps consumed records this long, unless its size forbids")

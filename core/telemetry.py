@@ -11,7 +11,7 @@ from typing import Literal
 # What a log line's `action` may be.
 Action = Literal[
     "start", "stop", "request", "internal_error", "worker_retry", "dead_letter", "leave_group", "live_reconnect",
-    "make_partitions", "trim_log", "rebuild_hot", "fail",
+    "make_partitions", "trim_log", "rebuild_hot", "fail", "replace_producer",
 ]  # fmt: skip
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
@@ -37,4 +37,6 @@ def start_logging(level: str) -> None:
     """Sends all logs of the process to stderr as JSON lines."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
+    # It tells of every heartbeat and every retry; what matters of them is said by the workers themselves.
+    logging.getLogger("aiokafka").setLevel(logging.ERROR)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

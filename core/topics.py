@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from uuid import UUID
 
 RAW_PREFIX = "events.raw"
@@ -18,13 +19,30 @@ TABLE = (
 )
 
 
+RAW_TOPICS = re.compile(re.escape(RAW_PREFIX) + r"(\.[0-9a-f-]{36})?")
+ENRICHED_TOPICS = re.compile(re.escape(ENRICHED))
+DEAD_TOPICS = re.compile(re.escape(DEAD))
+UPDATES_TOPICS = re.compile(re.escape(UPDATES))
+# What each group of workers reads.
+GROUPS = {
+    "enrich": RAW_TOPICS,
+    "aggregate": ENRICHED_TOPICS,
+    "bridge": UPDATES_TOPICS,
+}
+
+
 def raw_topic(tenant_id: UUID, tenant_topics: str) -> str:
     """The topic of a tenant's raw events: its own (`each`) or everybody's (`shared`)."""
     return f"{RAW_PREFIX}.{tenant_id}" if tenant_topics == "each" else RAW_PREFIX
 
 
 def is_raw_topic(topic: str) -> bool:
-    return topic == RAW_PREFIX or topic.startswith(RAW_PREFIX + ".")
+    return RAW_TOPICS.fullmatch(topic) is not None
+
+
+def is_tenants_own(topic: str) -> bool:
+    """Whether a topic is one tenant's alone: order within it is the tenant's, so it has one partition."""
+    return topic.startswith(RAW_PREFIX + ".")
 
 
 def live_channel(tenant_id: UUID) -> str:

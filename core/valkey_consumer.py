@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -94,10 +95,10 @@ class _Place:
 class ValkeyConsumer:
     """`Consumer` on Valkey Streams."""
 
-    def __init__(self, client: Any, group: str, matches: Callable[[str], bool], on_assigned: OnAssigned | None) -> None:
+    def __init__(self, client: Any, group: str, topics: re.Pattern[str], on_assigned: OnAssigned | None) -> None:
         self._client = client
         self._group = group
-        self._matches = matches
+        self._topics = topics
         self._on_assigned = on_assigned
         self._name = f"{os.getpid()}-{os.urandom(4).hex()}"
         self._held: dict[str, _Place] = {}
@@ -136,18 +137,21 @@ class ValkeyConsumer:
                     done += 1
                 await self._move_group(partition.topic, before(offset), done)
 
-    async def release(self, partition: Partition) -> None:
-        self._held.pop(partition.topic, None)
+    async def rewind(self) -> None:
+        """Gives every lease back: to take one is to begin where the group, or the offset kept elsewhere, stands."""
+        # All are forgotten before the server is asked for anything: what it does not answer is begun anew as well.
+        topics = list(self._held)
+        self._held.clear()
         self._looked_at = float("-inf")
         async with log_errors():
-            await self._give_back(keys=[self._lease(partition.topic)], args=[self._name])
+            for topic in topics:
+                await self._give_back(keys=[self._lease(topic)], args=[self._name])
 
     async def close(self) -> None:
-        for topic in list(self._held):
-            try:
-                await self.release(Partition(topic))
-            except LogUnavailable:
-                log.warning("lease left to expire", extra={"action": "leave_group"})
+        try:
+            await self.rewind()
+        except LogUnavailable:
+            log.warning("leases left to expire", extra={"action": "leave_group"})
 
     def _lease(self, topic: str) -> str:
         return f"cm:lease:{self._group}:{topic}"
@@ -166,7 +170,7 @@ class ValkeyConsumer:
         now = time.monotonic()
         if now - self._looked_at > TOPIC_REFRESH_SECONDS:
             self._looked_at = now
-            wanted = [topic for topic in await topics_of(self._client) if self._matches(topic)]
+            wanted = [topic for topic in await topics_of(self._client) if self._topics.fullmatch(topic)]
         else:
             wanted = list(self._held)
         for topic in wanted:

@@ -6,8 +6,8 @@ An entry is in the append-only file before `append` returns.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
-from collections.abc import Callable
 from typing import Any
 
 from core.errors import LogFull, LogUnavailable
@@ -46,6 +46,10 @@ class ValkeyLog:
         self._size_at = float("-inf")
         self._known: set[str] = set()
 
+    @property
+    def name(self) -> str:
+        return "valkey"
+
     async def create_topic(self, topic: str) -> None:
         async with log_errors():
             if await self._client.sadd(TOPICS, topic):
@@ -71,26 +75,24 @@ class ValkeyLog:
         await self.create_topic(topic)
         return await self._client.xadd(stream_of(topic), fields)
 
-    def consume(
-        self, group: str, matches: Callable[[str], bool], on_assigned: OnAssigned | None = None
-    ) -> ValkeyConsumer:
-        return ValkeyConsumer(self._client, group, matches, on_assigned)
+    def consume(self, group: str, topics: re.Pattern[str], on_assigned: OnAssigned | None = None) -> ValkeyConsumer:
+        return ValkeyConsumer(self._client, group, topics, on_assigned)
 
-    async def lag(self, group: str, matches: Callable[[str], bool]) -> dict[Partition, int]:
+    async def lag(self, group: str, topics: re.Pattern[str]) -> dict[Partition, int]:
         async with log_errors():
             return {
                 Partition(t): await self._behind(stream_of(t), group)
                 for t in await topics_of(self._client)
-                if matches(t)
+                if topics.fullmatch(t)
             }
 
-    async def done_until(self, group: str, matches: Callable[[str], bool]) -> int:
+    async def done_until(self, group: str, topics: re.Pattern[str]) -> int:
         """Epoch milliseconds before which everything appended is committed; entry ids tell the time."""
         async with log_errors():
             now = int(time.time() * 1000)
             moments = [now]
             for topic in await topics_of(self._client):
-                if matches(topic) and await self._behind(stream_of(topic), group):
+                if topics.fullmatch(topic) and await self._behind(stream_of(topic), group):
                     moments.append(await self._first_open(stream_of(topic), group, now))
         return min(moments)
 
@@ -100,11 +102,6 @@ class ValkeyLog:
         place = found["last-delivered-id"].decode() if found else START
         entries: Any = await self._client.xrange(stream, after(place), "+", count=1)
         return min(entry_key(entries[0][0].decode())[0], now) if entries else now
-
-    async def lengths(self) -> dict[str, int]:
-        """Records now held, by topic."""
-        async with log_errors():
-            return {topic: int(await self._client.xlen(stream_of(topic))) for topic in await topics_of(self._client)}
 
     async def trim(self) -> int:
         dropped = 0

@@ -18,15 +18,16 @@ import uvloop
 
 from core.database import Database
 from core.errors import CloudMetricsError, Unavailable
+from core.eventlog import EventLog
 from core.heap import settle_heap
 from core.hot import HotSets
 from core.keys import visitor_key
 from core.live import LiveBroadcast
+from core.log import open_log
 from core.queries import named
 from core.settings import Settings
 from core.telemetry import start_logging
 from core.topics import DEAD, ENRICHED, UPDATES
-from core.valkey_log import ValkeyLog
 from pipeline.aggregate import Aggregator
 from pipeline.bridge import Bridge
 from pipeline.deadletter import DeadLetterIndex
@@ -55,7 +56,7 @@ class Parts:
 
     settings: Settings
     database: Database
-    log: ValkeyLog
+    log: EventLog
 
 
 async def _build(kind: str, parts: Parts, stack: AsyncExitStack) -> tuple[list[Worker], list[Chore]]:
@@ -118,7 +119,7 @@ def _rebuild_once(parts: Parts, bridge: Bridge) -> Chore:
     return rebuild
 
 
-async def _create_topics(event_log: ValkeyLog) -> None:
+async def _create_topics(event_log: EventLog) -> None:
     """The topics that all tenants share, so that the first record of each is waited for. Away: found when made."""
     for topic in (ENRICHED, UPDATES, DEAD):
         with suppress(Unavailable):
@@ -143,9 +144,7 @@ async def run(settings: Settings, kinds: tuple[str, ...]) -> None:
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
     async with AsyncExitStack() as stack:
-        event_log = ValkeyLog(
-            settings.redis_url, max_bytes=settings.log_max_bytes, retention_hours=settings.log_retention_hours
-        )
+        event_log = open_log(settings)
         stack.push_async_callback(event_log.close)
         database = Database(settings)
         stack.push_async_callback(database.close)

@@ -22,7 +22,7 @@ from core.rollups import (
     encode_update_list,
     encode_updates,
 )
-from core.topics import ENRICHED, UPDATES
+from core.topics import ENRICHED_TOPICS, UPDATES
 from pipeline.store import Counted, Store
 from pipeline.worker import Poison, Worker
 
@@ -44,13 +44,14 @@ class Aggregator:
 
     def __init__(self, database: Database, log: EventLog) -> None:
         self._log = log
-        self._store = Store(database, GROUP)
+        # Offsets of another log mean nothing in this one.
+        self._store = Store(database, f"{GROUP}/{log.name}")
         self._expected: dict[Partition, Offset] = {}
         # Records counted one by one while looking for one that the database refuses.
         self._counted_alone: set[tuple[Partition, Offset]] = set()
 
     def worker(self) -> Worker:
-        consumer = self._log.consume(GROUP, lambda topic: topic == ENRICHED, self._on_assigned)
+        consumer = self._log.consume(GROUP, ENRICHED_TOPICS, self._on_assigned)
         return Worker(GROUP, consumer, self._log, self._process, MAX_RECORDS)
 
     async def _on_assigned(self, partitions: Sequence[Partition]) -> Mapping[Partition, Offset]:

@@ -14,7 +14,7 @@ from core.hot import HotSets
 from core.live import LiveBroadcast
 from core.queries import named
 from core.rollups import HOT_SECONDS, BucketUpdates, ChangedBucket, LiveNotice, decode_updates, encode_notice
-from core.topics import UPDATES, live_channel
+from core.topics import UPDATES_TOPICS, live_channel
 from core.valkey import VALKEY_AWAY, is_refusal
 from pipeline.store import slot_of, summary_of
 from pipeline.worker import Poison, Worker
@@ -36,7 +36,7 @@ class Bridge:
         self._live = live
 
     def worker(self) -> Worker:
-        consumer = self._log.consume(GROUP, lambda topic: topic == UPDATES)
+        consumer = self._log.consume(GROUP, UPDATES_TOPICS)
         return Worker(GROUP, consumer, self._log, self._process, MAX_RECORDS)
 
     async def rebuild(self, database: Database) -> int:

@@ -10,7 +10,7 @@ import msgspec
 from core.database import Database
 from core.eventlog import DeadLetter, EventLog, Offset, Partition, Record
 from core.queries import named
-from core.topics import DEAD
+from core.topics import DEAD_TOPICS
 from pipeline.worker import Worker
 
 GROUP = "deadletters"
@@ -29,7 +29,7 @@ class DeadLetterIndex:
         self._log = log
 
     def worker(self) -> Worker:
-        consumer = self._log.consume(GROUP, lambda topic: topic == DEAD)
+        consumer = self._log.consume(GROUP, DEAD_TOPICS)
         return Worker(GROUP, consumer, self._log, self._process, MAX_RECORDS)
 
     async def _process(self, records: Sequence[Record], offsets: Mapping[Partition, Offset]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from core.eventlog import EventLog, Offset, Partition, Record
 from core.events import RawBatch, decode_raw, encode_enriched
-from core.topics import ENRICHED, is_raw_topic
+from core.topics import ENRICHED, RAW_TOPICS
 from pipeline.enrichment.batch import enrich_batch
 from pipeline.enrichment.sources import EnrichmentSources
 from pipeline.worker import Poison, Worker
@@ -24,7 +24,7 @@ class Enricher:
         self._sources = sources
 
     def worker(self) -> Worker:
-        return Worker(GROUP, self._log.consume(GROUP, is_raw_topic), self._log, self._process, MAX_RECORDS)
+        return Worker(GROUP, self._log.consume(GROUP, RAW_TOPICS), self._log, self._process, MAX_RECORDS)
 
     async def _process(self, records: Sequence[Record], offsets: Mapping[Partition, Offset]) -> None:
         self._sources.refresh()

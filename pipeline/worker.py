@@ -153,7 +153,7 @@ async def _put_aside(worker: Worker, poison: Poison) -> None:
 async def _give_back(worker: Worker) -> None:
     """Takes every partition anew, so that what was polled and not processed is delivered again."""
     with suppress(Unavailable):
-        await worker.consumer.close()
+        await worker.consumer.rewind()
 
 
 async def _sleep(stop: asyncio.Event, seconds: float) -> None:

@@ -10,7 +10,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,9 +20,11 @@ import pytest
 
 from cloudmetrics.data_folder import DataFolder
 from cloudmetrics.embedded import postgres, valkey
+from cloudmetrics.embedded.kafka_server import KafkaFolder, start_kafka, until_answering
 from core import accounts
 from core.accounts import KeyRequest
 from core.database import Database, as_owner
+from core.errors import Misconfigured
 from core.keys import ApiKey
 from core.queries import named
 from core.settings import Settings
@@ -68,6 +71,26 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
         for process, signum in zip(processes, (signal.SIGTERM, signal.SIGINT), strict=True):
             process.send_signal(signum)
             process.wait(10)
+
+
+@pytest.fixture(scope="session")
+def kafka_brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A broker of Apache Kafka itself. Where it cannot be had: a failure in CI, elsewhere a skip."""
+    folder = KafkaFolder.at(tmp_path_factory.mktemp("kafka"))
+    try:
+        process = start_kafka(folder)
+    except Misconfigured as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(error.message)
+    try:
+        # In a thread, since a test's own loop may be running when it asks for this.
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(asyncio.run, until_answering(folder.brokers)).result()
+        yield folder.brokers
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -145,9 +168,12 @@ class Instance:
         return int(run["pid"] if name == "supervisor" else run["children"][name]["pid"] or 0)
 
 
-def run_cli(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """`python -m cloudmetrics …`, to its end."""
+def run_cli(
+    *arguments: str, check: bool = True, settings: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """`python -m cloudmetrics …`, to its end, with these settings and no others."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("CLOUDMETRICS_")}
+    environ |= {f"CLOUDMETRICS_{name}": value for name, value in (settings or {}).items()}
     done = subprocess.run(
         [sys.executable, "-m", "cloudmetrics", *arguments],
         cwd=ROOT, env=environ, capture_output=True, text=True, timeout=180, check=False,
@@ -163,9 +189,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start_instance(data: Path, *arguments: str) -> Instance:
+def start_instance(data: Path, *arguments: str, settings: Mapping[str, str] | None = None) -> Instance:
     """`up --detach` on a free port."""
-    done = run_cli("up", "--data", str(data), "--port", str(free_port()), "--detach", "--json", *arguments, check=False)
+    command = ("up", "--data", str(data), "--port", str(free_port()), "--detach", "--json", *arguments)
+    done = run_cli(*command, check=False, settings=settings)
     assert done.returncode == 0, done.stderr
     block = json.loads(done.stdout)
     return Instance(data, block["url"], block["secret_key"], block["secret_key_id"], block["publishable_key"])

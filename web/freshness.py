@@ -7,8 +7,8 @@ from collections import deque
 from datetime import UTC, datetime
 
 from core.errors import LogUnavailable
-from core.topics import ENRICHED, is_raw_topic
-from core.valkey_log import ValkeyLog
+from core.eventlog import EventLog
+from core.topics import ENRICHED_TOPICS, RAW_TOPICS
 
 CACHE_SECONDS = 0.2
 SAMPLES = 1000
@@ -18,7 +18,7 @@ class Freshness:
     """Two groups count, one after the other, and the second knows only when the first handed over. So samples are kept
     of how far the first had come by when: what the second has done since such a moment says what is counted."""
 
-    def __init__(self, log: ValkeyLog) -> None:
+    def __init__(self, log: EventLog) -> None:
         self._log = log
         self._asked_at = float("-inf")
         self._known_ms = 0
@@ -31,8 +31,8 @@ class Freshness:
             self._asked_at = time.monotonic()
             try:
                 moment = int(time.time() * 1000)
-                self._handed_over.append((moment, await self._log.done_until("enrich", is_raw_topic)))
-                counted = await self._log.done_until("aggregate", lambda topic: topic == ENRICHED)
+                self._handed_over.append((moment, await self._log.done_until("enrich", RAW_TOPICS)))
+                counted = await self._log.done_until("aggregate", ENRICHED_TOPICS)
             except LogUnavailable:
                 counted = 0
             reached = [until for moment, until in self._handed_over if moment <= counted]

@@ -10,15 +10,10 @@ from starlette.responses import JSONResponse, Response
 
 from core.database import CHECK_ROLE
 from core.errors import CloudMetricsError, DatabaseUnavailable, LogUnavailable
-from core.topics import ENRICHED, UPDATES, is_raw_topic
+from core.topics import GROUPS
 from web.services import Services
 
 CHECK_SECONDS = 3.0
-GROUPS = {
-    "enrich": is_raw_topic,
-    "aggregate": lambda topic: topic == ENRICHED,
-    "bridge": lambda topic: topic == UPDATES,
-}
 
 
 class Health:
@@ -55,8 +50,8 @@ class Health:
         try:
             async with asyncio.timeout(CHECK_SECONDS):
                 return {
-                    group: sum((await self._services.log.lag(group, matches)).values())
-                    for group, matches in GROUPS.items()
+                    group: sum((await self._services.log.lag(group, topics)).values())
+                    for group, topics in GROUPS.items()
                 }
         except (CloudMetricsError, TimeoutError):
             return None

@@ -7,11 +7,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from core.database import Database
+from core.eventlog import EventLog
 from core.live import LiveBroadcast
+from core.log import open_log
 from core.ratelimit import RateLimiter
 from core.seen import SeenIds
 from core.settings import Settings
-from core.valkey_log import ValkeyLog
 from web.auth.keys import KeyRing
 
 
@@ -21,7 +22,7 @@ class Services:
 
     settings: Settings
     database: Database
-    log: ValkeyLog
+    log: EventLog
     limiter: RateLimiter
     seen: SeenIds
     live: LiveBroadcast
@@ -34,9 +35,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     async with AsyncExitStack() as stack:
         database = Database(settings)
         stack.push_async_callback(database.close)
-        log = ValkeyLog(
-            settings.redis_url, max_bytes=settings.log_max_bytes, retention_hours=settings.log_retention_hours
-        )
+        log = open_log(settings)
         stack.push_async_callback(log.close)
         limiter = RateLimiter(settings.redis_url)
         stack.push_async_callback(limiter.close)

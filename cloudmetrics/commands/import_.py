@@ -90,7 +90,7 @@ def credentials_of(args: argparse.Namespace) -> Credentials:
     if tenant not in kept:
         made = asyncio.run(
             accounts.create_key(
-                folder.settings(os.environ), tenant=tenant, kind=KeyKind.SECRET, name="imports",
+                folder.running_settings(os.environ), tenant=tenant, kind=KeyKind.SECRET, name="imports",
                 scopes=frozenset({Scope.EVENTS_WRITE}),
             )
         )  # fmt: skip

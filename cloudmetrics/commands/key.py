@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     folder, _ = running_instance(args.data)
-    print(asyncio.run(_act(args, folder.settings(os.environ))))
+    print(asyncio.run(_act(args, folder.running_settings(os.environ))))
     return 0
 
 

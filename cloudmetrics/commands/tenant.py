@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     folder, _ = running_instance(args.data)
-    settings = folder.settings(os.environ)
+    settings = folder.running_settings(os.environ)
     if args.action == "create":
         made = accounts.create_tenant(settings, slug=args.slug, name=args.name, tier=Tier(args.tier))
         print(_line(asyncio.run(made)))

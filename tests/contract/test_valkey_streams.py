@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from core.valkey import open_valkey
 from core.valkey_log import ValkeyLog
 
 PARTITION = Partition("streams.test")
+ONLY = re.compile(re.escape(PARTITION.topic))
 
 
 @pytest.fixture
@@ -29,10 +31,6 @@ async def log(settings: Settings) -> Any:
         await log.append(PARTITION.topic, b"", str(n).encode())
     yield log
     await log.close()
-
-
-def is_it(topic: str) -> bool:
-    return topic == PARTITION.topic
 
 
 async def read(consumer: Consumer, count: int) -> list[Record]:
@@ -51,7 +49,7 @@ async def expire_lease(settings: Settings) -> None:
 
 async def test_an_answer_that_is_lost_loses_no_record(log: ValkeyLog, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server sends records, the connection breaks before they are read, and the client tries again by itself."""
-    consumer = log.consume("g", is_it)
+    consumer = log.consume("g", ONLY)
     await read(consumer, 2)
     whole, lost = AbstractConnection.read_response, []
 
@@ -72,21 +70,21 @@ async def test_an_answer_that_is_lost_loses_no_record(log: ValkeyLog, monkeypatc
 async def test_who_lost_the_lease_commits_nothing_and_reads_on_from_what_is_committed(
     log: ValkeyLog, settings: Settings
 ) -> None:
-    frozen, other = log.consume("g", is_it), log.consume("g", is_it)
+    frozen, other = log.consume("g", ONLY), log.consume("g", ONLY)
     records = await read(frozen, 3)
     await expire_lease(settings)
     taken = await read(other, 3)
     assert [record.value for record in taken] == [b"0", b"1", b"2"]
     await other.commit({PARTITION: taken[0].next_offset})
     await frozen.commit({PARTITION: records[-1].next_offset})
-    assert (await log.lag("g", is_it))[PARTITION] == 4
+    assert (await log.lag("g", ONLY))[PARTITION] == 4
     await other.close()
     assert [record.value for record in await read(frozen, 4)] == [b"1", b"2", b"3", b"4"]
     await frozen.close()
 
 
 async def test_a_lease_taken_anew_begins_where_the_group_stands_by_then(log: ValkeyLog, settings: Settings) -> None:
-    frozen, other = log.consume("g", is_it), log.consume("g", is_it)
+    frozen, other = log.consume("g", ONLY), log.consume("g", ONLY)
     await read(frozen, 1)
     await expire_lease(settings)
     taken = await read(other, 4)
@@ -99,7 +97,7 @@ async def test_a_lease_taken_anew_begins_where_the_group_stands_by_then(log: Val
 
 @pytest.mark.parametrize(("kept", "lag"), [(0, 4), (3, 1), (4, 0)])
 async def test_lag_is_exact_after_a_seek(log: ValkeyLog, kept: int, lag: int) -> None:
-    consumer = log.consume("g", is_it)
+    consumer = log.consume("g", ONLY)
     records = await read(consumer, 3)
     await consumer.commit({PARTITION: records[-1].next_offset})
     records += await read(consumer, 2)
@@ -108,18 +106,18 @@ async def test_lag_is_exact_after_a_seek(log: ValkeyLog, kept: int, lag: int) ->
     async def stored(partitions: Sequence[Partition]) -> Mapping[Partition, Offset]:
         return {PARTITION: records[kept].next_offset}
 
-    again = log.consume("g", is_it, stored)
+    again = log.consume("g", ONLY, stored)
     await again.poll(max_records=1, wait_seconds=0.1)
-    assert (await log.lag("g", is_it))[PARTITION] == lag
+    assert (await log.lag("g", ONLY))[PARTITION] == lag
     await again.close()
 
 
 async def test_a_commit_repeated_counts_once(log: ValkeyLog) -> None:
-    consumer = log.consume("g", is_it)
+    consumer = log.consume("g", ONLY)
     records = await read(consumer, 3)
     for _ in range(2):
         await consumer._move_group(PARTITION.topic, records[-1].offset, 3)
-    assert (await log.lag("g", is_it))[PARTITION] == 2
+    assert (await log.lag("g", ONLY))[PARTITION] == 2
     await consumer.close()
 
 
@@ -127,7 +125,7 @@ async def test_a_server_that_lost_everything_is_told_its_topics_again(log: Valke
     client = open_valkey(settings.redis_url, seconds=2.0)
     await client.flushall()
     await client.aclose()
-    consumer = log.consume("g", is_it)
+    consumer = log.consume("g", ONLY)
     assert await consumer.poll(max_records=5, wait_seconds=0.1) == []
     await log.append(PARTITION.topic, b"", b"after")
     assert [record.value for record in await read(consumer, 1)] == [b"after"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import re
 
 import pytest
 
@@ -16,7 +16,7 @@ class TwoGroups:
     def __init__(self) -> None:
         self.enriched = self.counted = 0
 
-    async def done_until(self, group: str, matches: Callable[[str], bool]) -> int:
+    async def done_until(self, group: str, topics: re.Pattern[str]) -> int:
         return self.enriched if group == "enrich" else self.counted
 
 

@@ -1,0 +1,60 @@
+"""`services`: the servers of the larger sizes, for trying them on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from pathlib import Path
+
+from cloudmetrics.data_folder import DEFAULT, DataFolder
+from cloudmetrics.embedded.kafka_server import JARS, KafkaFolder, fetch_jars, start_kafka, until_answering
+from core.errors import Misconfigured
+from core.settings import PREFIX
+
+SUMMARY = "start Apache Kafka for trying the larger sizes here"
+STOP_SECONDS = 15
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", default=DEFAULT, metavar="DIR", help="data folder (default: %(default)s)")
+    parser.add_argument("--kafka-port", type=int, default=9092, help="port for clients (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    folder = DataFolder.at(args.data)
+    folder.create()
+    if not JARS.exists():
+        print("cloudmetrics: fetching Kafka's jars (43 MB, once) …", file=sys.stderr, flush=True)
+    fetch_jars()
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    kafka = KafkaFolder.at(folder.path / "kafka", args.kafka_port)
+    process = start_kafka(kafka)
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, lambda *_: process.terminate())
+    try:
+        asyncio.run(until_answering(kafka.brokers))
+        print(_block(kafka, Path(args.data)), flush=True)
+        process.wait()
+    finally:
+        process.terminate()
+        process.wait(STOP_SECONDS)
+    if process.returncode not in (0, 143, -signal.SIGTERM):
+        raise Misconfigured(f"Kafka ended with {process.returncode}; see {kafka.path / 'kafka.log'}")
+    return 0
+
+
+def _block(kafka: KafkaFolder, data: Path) -> str:
+    return f"""
+Kafka is ready.
+
+  Brokers   {kafka.brokers}
+  Data      {kafka.path}
+
+Use it as the log, in another terminal:
+  {PREFIX}KAFKA_BROKERS={kafka.brokers} {sys.executable} -m cloudmetrics up --data '{data}'
+
+Stop: Ctrl-C.
+"""

@@ -1,0 +1,142 @@
+"""A member of a consumer group on Kafka.
+
+Offsets that a worker keeps elsewhere, with its results, win over the group's own: whenever partitions are given out the
+consumer seeks. What was polled is finished before partitions are given away, within a time; who takes longer is fenced
+by the offset kept with the results.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Collection, Mapping
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.errors import CommitFailedError, IllegalStateError
+from aiokafka.structs import TopicPartition
+
+from core.eventlog import Offset, OnAssigned, Partition, Record
+from core.kafka.client import MAX_RECORD_BYTES, METADATA_SECONDS, kafka_errors, stop_within
+
+log = logging.getLogger("core.kafka")
+
+SESSION_SECONDS = 10.0
+REVOKE_SECONDS = 20.0
+
+
+class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
+    """`Consumer` on Kafka. `getmany` only: the iterator skips records that are too large (aio-libs/aiokafka#1173)."""
+
+    def __init__(self, brokers: str, group: str, topics: re.Pattern[str], on_assigned: OnAssigned | None) -> None:
+        self._brokers = brokers
+        self._group = group
+        self._topics = topics
+        self._on_assigned = on_assigned
+        self._consumer: AIOKafkaConsumer | None = None
+        # Partitions were given out, and where to begin in them is still to be asked.
+        self._is_placed = True
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def poll(self, *, max_records: int, wait_seconds: float) -> list[Record]:
+        async with kafka_errors():
+            consumer = await self._joined()
+            if not self._is_placed:
+                await self._place(consumer)
+            found = await consumer.getmany(timeout_ms=int(wait_seconds * 1000), max_records=max_records)
+            if not self._is_placed:
+                # Given out while we waited: what came may not be where we have to begin.
+                return []
+        records = [
+            Record(Partition(place.topic, place.partition), Offset(str(message.offset)),
+                   Offset(str(message.offset + 1)), message.key or b"", message.value or b"")
+            for place, messages in found.items()
+            for message in messages
+        ]  # fmt: skip
+        if records:
+            self._idle.clear()
+        return records
+
+    async def commit(self, offsets: Mapping[Partition, Offset]) -> None:
+        if self._consumer is None:
+            return
+        try:
+            async with kafka_errors():
+                try:
+                    await self._consumer.commit({_place_of(p): int(offset) for p, offset in offsets.items()})
+                except (CommitFailedError, IllegalStateError):
+                    # Given to somebody else meanwhile, who begins where the results stand.
+                    log.info("commit after a rebalance", extra={"action": "leave_group"})
+        finally:
+            self._idle.set()
+
+    async def rewind(self) -> None:
+        self._is_placed = False
+        self._idle.set()
+        if self._consumer is not None:
+            async with kafka_errors():
+                await self._place(self._consumer)
+
+    async def close(self) -> None:
+        self._idle.set()
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await stop_within(consumer)
+
+    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        """Lets what was polled be finished first."""
+        try:
+            async with asyncio.timeout(REVOKE_SECONDS):
+                await self._idle.wait()
+        except TimeoutError:
+            log.warning("partitions taken while at work", extra={"action": "leave_group", "group": self._group})
+
+    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        self._is_placed = False
+
+    async def _joined(self) -> AIOKafkaConsumer:
+        if self._consumer is None:
+            consumer = AIOKafkaConsumer(
+                bootstrap_servers=self._brokers,
+                group_id=self._group,
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                max_partition_fetch_bytes=2 * MAX_RECORD_BYTES,
+                metadata_max_age_ms=int(METADATA_SECONDS * 1000),
+                session_timeout_ms=int(SESSION_SECONDS * 1000),
+                heartbeat_interval_ms=int(SESSION_SECONDS * 1000 / 3),
+                # Work on one batch may wait for a database; the fence, not the broker, tells who is too late.
+                max_poll_interval_ms=300_000,
+            )
+            consumer.subscribe(pattern=f"(?:{self._topics.pattern})\\Z", listener=self)
+            try:
+                await consumer.start()
+            except BaseException:
+                await stop_within(consumer)
+                raise
+            self._consumer = consumer
+        return self._consumer
+
+    async def _place(self, consumer: AIOKafkaConsumer) -> None:
+        """Seeks in every partition: to the offset kept elsewhere, else to the group's, else to the beginning."""
+        self._is_placed = True
+        try:
+            places = sorted(consumer.assignment())
+            partitions = [Partition(place.topic, place.partition) for place in places]
+            stored = await self._on_assigned(partitions) if self._on_assigned and partitions else {}
+            for place, partition in zip(places, partitions, strict=True):
+                offset = stored.get(partition)
+                committed = await consumer.committed(place) if offset is None else int(offset)
+                if committed is None:
+                    await consumer.seek_to_beginning(place)
+                else:
+                    consumer.seek(place, committed)
+        except BaseException:
+            self._is_placed = False
+            raise
+
+
+def _place_of(partition: Partition) -> TopicPartition:
+    return TopicPartition(partition.topic, partition.number)

@@ -1,0 +1,112 @@
+"""A producer that is replaced when it is stuck.
+
+An idempotent producer may fail for good after a broker's restart (aio-libs/aiokafka#1017), and its batches never expire
+while the broker is away (#1101): one that has moved nothing for a while is put aside, and a new one is made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import (
+    InvalidProducerEpoch,
+    InvalidProducerIdMapping,
+    OutOfOrderSequenceNumber,
+    ProducerClosed,
+    ProducerFenced,
+    UnknownProducerId,
+)
+
+from core.errors import LogUnavailable
+from core.kafka.client import KAFKA_AWAY, MAX_RECORD_BYTES, REQUEST_SECONDS, stop_within
+
+log = logging.getLogger("core.kafka")
+
+# After these a producer never sends again.
+FATAL = (
+    InvalidProducerEpoch,
+    InvalidProducerIdMapping,
+    OutOfOrderSequenceNumber,
+    ProducerClosed,
+    ProducerFenced,
+    UnknownProducerId,
+)
+STUCK_SECONDS = 5.0
+# After a start that failed nobody tries again this long: requests must not pile up behind a broker that is away.
+START_PAUSE_SECONDS = 0.5
+
+
+class Producer:
+    """Sends records; `send` returns when the broker has them on all replicas."""
+
+    def __init__(self, brokers: str) -> None:
+        self._brokers = brokers
+        self._producer: AIOKafkaProducer | None = None
+        self._starting = asyncio.Lock()
+        self._moved_at = time.monotonic()
+        self._paused_until = 0.0
+        self._stopping: set[asyncio.Task[None]] = set()
+
+    async def send(self, topic: str, key: bytes, value: bytes) -> int:
+        """Appends one record; its offset.
+
+        Raises:
+            KafkaError, LogUnavailable: not known to be stored.
+        """
+        producer = await self._started()
+        try:
+            future = await producer.send(topic, value, key=key)
+            # The record may still arrive after the caller gave up on it; cancelling the future would not call it back.
+            found = await asyncio.shield(future)
+        except FATAL:
+            self._replace(producer)
+            raise
+        except (*KAFKA_AWAY, asyncio.CancelledError):
+            if time.monotonic() - self._moved_at > STUCK_SECONDS:
+                self._replace(producer)
+            raise
+        self._moved_at = time.monotonic()
+        return int(found.offset)
+
+    async def close(self) -> None:
+        if self._producer is not None:
+            await stop_within(self._producer)
+        await asyncio.gather(*self._stopping, return_exceptions=True)
+
+    async def _started(self) -> AIOKafkaProducer:
+        async with self._starting:
+            if self._producer is not None:
+                return self._producer
+            if time.monotonic() < self._paused_until:
+                raise LogUnavailable(retry_after=1.0)
+            producer = AIOKafkaProducer(
+                bootstrap_servers=self._brokers,
+                acks="all",
+                enable_idempotence=True,
+                linger_ms=0,
+                max_request_size=MAX_RECORD_BYTES,
+                request_timeout_ms=int(REQUEST_SECONDS * 1000),
+                retry_backoff_ms=100,
+            )
+            try:
+                await producer.start()
+            except BaseException:
+                self._paused_until = time.monotonic() + START_PAUSE_SECONDS
+                self._put_aside(producer)
+                raise
+            self._producer, self._moved_at = producer, time.monotonic()
+            return producer
+
+    def _replace(self, producer: AIOKafkaProducer) -> None:
+        if self._producer is producer:
+            log.warning("producer replaced", extra={"action": "replace_producer"})
+            self._producer = None
+            self._put_aside(producer)
+
+    def _put_aside(self, producer: AIOKafkaProducer) -> None:
+        task = asyncio.create_task(stop_within(producer))
+        self._stopping.add(task)
+        task.add_done_callback(self._stopping.discard)
