@@ -120,9 +120,10 @@ async def until_answering(brokers: str) -> None:
                 except LogUnavailable:
                     await asyncio.sleep(0.2)
     except TimeoutError:
-        raise Misconfigured(
-            f"Kafka did not answer at {brokers} within {READY_SECONDS:.0f} s; see its kafka.log"
-        ) from None
+        message = f"Kafka did not answer at {brokers} within {READY_SECONDS:.0f} s; see its kafka.log"
+        raise Misconfigured(message) from None
+    finally:
+        await log.close()
 
 
 def free_port() -> int:
