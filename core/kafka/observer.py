@@ -106,7 +106,11 @@ class Observer:
     async def _started_admin(self) -> AIOKafkaAdminClient:
         if self._admin is None:
             admin = AIOKafkaAdminClient(bootstrap_servers=self._brokers, request_timeout_ms=int(REQUEST_SECONDS * 1000))
-            await admin.start()
+            try:
+                await admin.start()
+            except BaseException:
+                await admin.close()
+                raise
             self._admin = admin
         return self._admin
 
