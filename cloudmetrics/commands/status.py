@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
+import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import httpx2
 
-from cloudmetrics.data_folder import DEFAULT, running_instance
+from cloudmetrics.data_folder import DEFAULT, DataFolder, running_instance
+from cloudmetrics.lag import read_lag
+from core.errors import Unavailable
 
+MOST_SHOWN = 20
 SUMMARY = "what runs, where, how much data, how far behind"
 
 
@@ -36,9 +42,17 @@ def run(args: argparse.Namespace) -> int:
         "memory_mb": round(sum(p["memory_mb"] for p in processes.values()), 1),
         "disk_mb": round(size_of(folder.path) / 1e6, 1),
         "data": str(folder.path),
+        "behind": _behind(folder),
     }
     print(json.dumps(found) if args.json else _text(found))
     return 0 if health["status"] == "ready" else 1
+
+
+def _behind(folder: DataFolder) -> list[dict[str, Any]]:
+    try:
+        return [asdict(place) for place in asyncio.run(read_lag(folder.running_settings(os.environ)))]
+    except Unavailable:
+        return []
 
 
 def _text(found: dict[str, Any]) -> str:
@@ -49,7 +63,14 @@ def _text(found: dict[str, Any]) -> str:
             f"  {name:12} pid {process['pid'] or 'down':<8} {memory}  started again {process['restarts']} times"
         )
     lag = ", ".join(f"{group} {records}" for group, records in found["health"]["lag"].items())
-    return "\n".join([*lines, f"  memory {found['memory_mb']} MB; records behind: {lag or 'unknown'}"])
+    lines.append(f"  memory {found['memory_mb']} MB; records behind: {lag or 'unknown'}")
+    waiting = sorted((place for place in found["behind"] if place["records"]), key=lambda place: -place["records"])
+    for place in waiting[:MOST_SHOWN]:
+        owner = f" of {place['tenant']}" if place["tenant"] else ""
+        lines.append(
+            f"  {place['group']:12} {place['records']:>7} behind on {place['topic']}[{place['partition']}]{owner}"
+        )
+    return "\n".join(lines)
 
 
 def memory_of(pid: int, *, has_children: bool) -> int:

@@ -149,6 +149,22 @@ def test_doctor_follows_a_probe_through_every_hop_and_moves_nobodys_numbers(inst
     assert answer["data"]["series"]["series"] == [{"total": 0}]
 
 
+def test_status_tells_whose_records_wait_and_where(instance: Instance) -> None:
+    pipeline = instance.pid("pipeline")
+    os.kill(pipeline, signal.SIGSTOP)
+    try:
+        headers = {"Authorization": f"Bearer {instance.publishable_key}"}
+        for _ in range(3):
+            httpx2.post(f"{instance.url}/v1/events", json={"events": [{"type": "waits"}]}, headers=headers)
+        found = json.loads(instance.cli("status", "--json").stdout)
+        text = instance.cli("status").stdout
+    finally:
+        os.kill(pipeline, signal.SIGCONT)
+    (mine,) = [place for place in found["behind"] if place["tenant"] == "demo"]
+    assert (mine["group"], mine["records"]) == ("enrich", 3) and mine["topic"].startswith("events.raw.")
+    assert f"3 behind on {mine['topic']}[0] of demo" in text
+
+
 def test_doctor_says_where_it_stops_and_what_to_do(instance: Instance) -> None:
     pipeline = instance.pid("pipeline")
     os.kill(pipeline, signal.SIGSTOP)
