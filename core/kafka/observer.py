@@ -78,6 +78,10 @@ class Observer:
         ]
         if not places:
             return {}
+        if set(places) != reader.assignment():
+            # Only of what is assigned does a client learn who leads it; paused, nothing of it is fetched.
+            reader.assign(places)
+            reader.pause(*places)
         ends = await reader.end_offsets(places)
         starts = await reader.beginning_offsets(places)
         committed = await admin.list_consumer_group_offsets(group)
@@ -91,16 +95,16 @@ class Observer:
     async def _appended_at(self, places: dict[TopicPartition, int]) -> dict[TopicPartition, int]:
         """The time of the record at each place; of one that does not come in time: long ago."""
         reader = await self._started_reader()
-        reader.assign(list(places))
         for place, offset in places.items():
             reader.seek(place, offset)
+            reader.resume(place)
         moments: dict[TopicPartition, int] = {}
         end = time.monotonic() + PEEK_SECONDS
         while len(moments) < len(places) and time.monotonic() < end:
             waiting = [place for place in places if place not in moments]
             for place, records in (await reader.getmany(*waiting, timeout_ms=200, max_records=len(waiting))).items():
                 moments.setdefault(place, int(records[0].timestamp))
-        reader.unsubscribe()
+        reader.pause(*places)
         return {place: moments.get(place, 0) for place in places}
 
     async def _started_admin(self) -> AIOKafkaAdminClient:

@@ -199,3 +199,15 @@ async def test_what_was_polled_and_rewound_comes_again(any_log: EventLog, topic:
             again += await consumer.poll(max_records=3 - len(again), wait_seconds=0.2)  # type: ignore[attr-defined]
     assert [record.value for record in again] == [b"1", b"2", b"3"]
     await consumer.close()  # type: ignore[attr-defined]
+
+
+async def test_a_topic_made_after_the_first_question_is_asked_about_as_well(
+    any_log: EventLog, topic: str, group: str
+) -> None:
+    family = re.compile(re.escape(topic) + r"|events\.raw\.later-.*")
+    await fill(any_log, topic, 1)
+    assert sum((await any_log.lag(group, family)).values()) == 1
+    later = f"events.raw.later-{uuid4()}"
+    await fill(any_log, later, 2)
+    assert (await any_log.lag(group, family))[Partition(later)] == 2
+    assert await any_log.done_until(group, family) < int(time.time() * 1000)
