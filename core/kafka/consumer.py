@@ -37,6 +37,8 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer: AIOKafkaConsumer | None = None
         # Partitions were given out, and where to begin in them is still to be asked.
         self._is_placed = True
+        # Where to go on after a rewind: what was committed last, or polled first.
+        self._done: dict[TopicPartition, int] = {}
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -46,8 +48,10 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             if not self._is_placed:
                 await self._place(consumer)
             found = await consumer.getmany(timeout_ms=int(wait_seconds * 1000), max_records=max_records)
+            for place, messages in found.items():
+                self._done.setdefault(place, messages[0].offset)
             if not self._is_placed:
-                # Given out while we waited: what came may not be where we have to begin.
+                # Given out while we waited: what came may not be where we have to begin. It comes again.
                 return []
         records = [
             Record(Partition(place.topic, place.partition), Offset(str(message.offset)),
@@ -60,12 +64,14 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         return records
 
     async def commit(self, offsets: Mapping[Partition, Offset]) -> None:
-        if self._consumer is None:
+        if self._consumer is None or not offsets:
             return
+        done = {_place_of(partition): int(offset) for partition, offset in offsets.items()}
+        self._done |= done
         try:
             async with kafka_errors():
                 try:
-                    await self._consumer.commit({_place_of(p): int(offset) for p, offset in offsets.items()})
+                    await self._consumer.commit(done)
                 except (CommitFailedError, IllegalStateError):
                     # Given to somebody else meanwhile, who begins where the results stand.
                     log.info("commit after a rebalance", extra={"action": "leave_group"})
@@ -95,6 +101,7 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         self._is_placed = False
+        self._done.clear()
 
     async def _joined(self) -> AIOKafkaConsumer:
         if self._consumer is None:
@@ -120,19 +127,17 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         return self._consumer
 
     async def _place(self, consumer: AIOKafkaConsumer) -> None:
-        """Seeks in every partition: to the offset kept elsewhere, else to the group's, else to the beginning."""
+        """Seeks to the offsets kept elsewhere, and to what was done last. Where there is neither, the client itself
+        begins at the group's offset, or at the beginning; to ask for each of a thousand takes minutes."""
         self._is_placed = True
         try:
             places = sorted(consumer.assignment())
             partitions = [Partition(place.topic, place.partition) for place in places]
             stored = await self._on_assigned(partitions) if self._on_assigned and partitions else {}
             for place, partition in zip(places, partitions, strict=True):
-                offset = stored.get(partition)
-                committed = await consumer.committed(place) if offset is None else int(offset)
-                if committed is None:
-                    await consumer.seek_to_beginning(place)
-                else:
-                    consumer.seek(place, committed)
+                offset = stored.get(partition, self._done.get(place))
+                if offset is not None:
+                    consumer.seek(place, int(offset))
         except BaseException:
             self._is_placed = False
             raise

@@ -211,3 +211,25 @@ async def test_a_topic_made_after_the_first_question_is_asked_about_as_well(
     await fill(any_log, later, 2)
     assert (await any_log.lag(group, family))[Partition(later)] == 2
     assert await any_log.done_until(group, family) < int(time.time() * 1000)
+
+
+async def test_topics_made_while_others_are_read_lose_nothing(any_log: EventLog, group: str) -> None:
+    """Each new topic gives partitions out anew, in the middle of a poll."""
+    family = f"events.raw.family-{uuid4()}-"
+    consumer = any_log.consume(group, re.compile(re.escape(family) + r"\d+"))
+    seen: set[bytes] = set()
+
+    async def grow() -> None:
+        for n in range(6):
+            await any_log.append(f"{family}{n}", b"key", f"{n} first".encode())
+            await any_log.append(f"{family}{n}", b"key", f"{n} second".encode())
+            await asyncio.sleep(0.7)
+
+    growing = asyncio.create_task(grow())
+    async with asyncio.timeout(60):
+        while len(seen) < 12:
+            records = await consumer.poll(max_records=100, wait_seconds=0.3)
+            seen |= {record.value for record in records}
+            await consumer.commit({record.partition: record.next_offset for record in records})
+    await growing
+    await consumer.close()
