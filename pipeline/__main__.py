@@ -42,7 +42,6 @@ CHORE_SECONDS = 60.0
 TRIM_SECONDS = 10.0
 LEDGER_DAYS = 7
 TENANT_KEYS = 10_000
-STOP_SECONDS = 10.0
 LIST_CLASSES = named("aggregate", "list_retention_classes")
 FORGET_IDS = named("aggregate", "forget_ids")
 

@@ -98,7 +98,6 @@ class _Pass:
     variables: Mapping[str, object]
     known: dict[str, Facts] = field(default_factory=dict)
     open: set[str] = field(default_factory=set)
-    visited: int = 0
 
 
 def check_document(document: DocumentNode, operation: OperationDefinitionNode, variables: Mapping[str, object]) -> int:
@@ -150,7 +149,6 @@ def _measure(selections: SelectionSetNode | None, state: _Pass, depth: int) -> F
     # Refused rather than passed over: what is not measured would be executed.
     _limit(LimitCode.DEPTH, "levels of selections", depth, MAX_NESTING)
     for selection in selections.selections:
-        state.visited += 1
         facts.directives += len(selection.directives or ())
         if isinstance(selection, FieldNode):
             _add_field(facts, selection, state, depth)

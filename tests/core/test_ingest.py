@@ -12,14 +12,18 @@ import pytest
 from core import accounts
 from core.database import Database
 from core.errors import TooMany
+from core.eventlog import Offset, Partition
 from core.events import new_event_id
 from core.ingest import Delivery, EventStatus, Ingest
 from core.keys import ApiKey
 from core.seen import SeenIds
 from core.settings import Settings
 from core.tenancy import Tier
+from core.topics import ENRICHED
 from core.valkey_log import ValkeyLog
+from pipeline.store import Store
 from tests.conftest import make_key
+from tests.pipeline.builders import batch_of, enriched
 
 
 @pytest.fixture
@@ -55,13 +59,11 @@ async def test_a_quota_is_passed_by_one_batch_at_most_however_late_the_counting(
 async def test_an_id_that_claims_to_be_of_tomorrow_is_looked_up_as_any_other(
     ingest: Ingest, key: ApiKey, database: Database
 ) -> None:
+    """The cache has forgotten it, and its own time says that the ledger cannot have it: the ledger is asked."""
     tomorrow = new_event_id(int(time.time() * 1000) + 86_400_000)
-    asked = []
-
-    async def in_ledger(tenant_id: UUID, ids: list[UUID]) -> set[UUID]:
-        asked.append(ids)
-        return set(ids)
-
-    ingest._in_ledger = in_ledger  # type: ignore[assignment, method-assign]
+    counted = batch_of(key.tenant.id, enriched(id=tomorrow))
+    store, partition = Store(database, "test"), Partition(ENRICHED, 0)
+    await store.ensure_partitions([counted])
+    await store.transact(partition, [counted], Offset("0"), lambda _: (Offset("1"), b""))
     receipt = await ingest.accept(delivery(key, 0, tomorrow))
-    assert asked == [[tomorrow]] and receipt.results[0].status is EventStatus.DUPLICATE
+    assert receipt.results[0].status is EventStatus.DUPLICATE

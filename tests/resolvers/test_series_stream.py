@@ -73,9 +73,7 @@ async def test_changes_of_other_things_do_not_put_the_heartbeat_off(context: Con
         await frames.aclose()  # type: ignore[attr-defined]
 
 
-async def test_a_range_that_ends_now_moves_on_while_nothing_happens(
-    context: Context, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_range_that_ends_now_moves_on_while_nothing_happens(context: Context) -> None:
     stream = SeriesStream(context, MetricQuestion(metric="events", last="1m", interval=Interval.MINUTE))
     frames = stream.frames(None)
     first = await anext(frames)
