@@ -30,7 +30,8 @@ COMMANDS = {
     "import": "import an access log, or events as lines of JSON",
     "demo": "send generated traffic",
     "tenant": "create and list tenants",
-    "services": "start Apache Kafka for trying the larger sizes here",
+    "store": "how events are stored; move them from partitions to TimescaleDB",
+    "services": "start Apache Kafka, and fetch TimescaleDB, for trying the larger sizes here",
     "key": "create, list, revoke and rotate API keys",
 }
 

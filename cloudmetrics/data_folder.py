@@ -144,6 +144,8 @@ class DataFolder:
         made = {f"{PREFIX}{role.upper()}_URL": self.database_url(role) for role in ROLES}
         made[f"{PREFIX}REDIS_URL"] = f"unix://{quote(str(self.valkey_socket))}?db=0"
         made[f"{PREFIX}MASTER_KEY"] = self.secrets()["master_key"]
+        if f"{PREFIX}TIMESCALEDB" not in environ:
+            made[f"{PREFIX}TIMESCALEDB"] = self.read("store").get("timescaledb", "")
         if host is not None:
             made[f"{PREFIX}HOST"] = host
         if port is not None:
@@ -153,6 +155,10 @@ class DataFolder:
     def keep_log(self, settings: Settings) -> None:
         """Notes which log the instance runs on, for the commands that talk to it."""
         self.write("log", {name: getattr(settings, name) for name in LOG_SETTINGS})
+
+    def keep_store(self, settings: Settings) -> None:
+        """Notes where TimescaleDB is: tables of its can be opened with it alone, at this start and every later one."""
+        self.write("store", {"timescaledb": settings.timescaledb})
 
     def running_settings(self, environ: Mapping[str, str]) -> Settings:
         """The settings of the instance that runs here: its log is what it was started with, whatever is set now."""

@@ -7,6 +7,7 @@ import errno
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -101,9 +102,10 @@ class Supervisor:
     async def _start(self) -> dict[str, object]:
         folder, settings = self._wanted.folder, self._wanted.settings
         folder.keep_log(settings)
+        folder.keep_store(settings)
         is_first = not folder.read("credentials")
         self._add(Child("valkey", lambda: valkey.start_valkey(folder, settings)))
-        self._add(Child("postgres", lambda: postgres.start_postgres(folder, settings.postgres_bin), signal.SIGINT))
+        self._add(Child("postgres", self._start_postgres, signal.SIGINT))
         await self._until(lambda: valkey.is_answering(settings.redis_url), "valkey")
         await self._until(self._bootstrap, "postgres")
         await migrate(settings.owner_url)
@@ -144,6 +146,10 @@ class Supervisor:
                     f"{name} did not answer within {READY_SECONDS:.0f} s; see {self._wanted.folder.logs / name}.log"
                 )
             await asyncio.sleep(0.03)
+
+    def _start_postgres(self) -> subprocess.Popen[bytes]:
+        settings = self._wanted.settings
+        return postgres.start_postgres(self._wanted.folder, settings.postgres_bin, settings.timescaledb)
 
     async def _bootstrap(self) -> bool:
         try:

@@ -23,10 +23,12 @@ from core.events import (
     RawBatch,
     decode_body,
     encode_raw,
+    epoch_ms,
     new_event_id,
 )
 from core.keys import ApiKey
 from core.queries import named
+from core.retention import Retention
 from core.seen import WINDOW_SECONDS, SeenIds
 from core.tenancy import Tenant, TenantId
 from core.topics import raw_topic
@@ -96,8 +98,11 @@ class _MonthTaken:
 class Ingest:
     """Verifies, tells duplicates, appends. Holds nothing but this month's number of events by tenant."""
 
-    def __init__(self, database: Database, log: EventLog, seen: SeenIds, tenant_topics: str) -> None:
+    def __init__(
+        self, database: Database, log: EventLog, seen: SeenIds, tenant_topics: str, retention: Retention
+    ) -> None:
         self._database = database
+        self._retention = retention
         self._log = log
         self._seen = seen
         self._tenant_topics = tenant_topics
@@ -113,7 +118,7 @@ class Ingest:
             LogUnavailable, LogFull: nothing was taken.
         """
         batch = decoded_batch(delivery.body)
-        clock = _clock(batch, delivery.received_ms)
+        clock = self._clock(batch, delivery)
         results: dict[int, EventResult] = {}
         taken: list[AcceptedEvent] = []
         given: list[UUID] = []
@@ -134,6 +139,17 @@ class Ingest:
         if fresh and not delivery.is_dry_run:
             await self._append(delivery, fresh, set(given))
         return Receipt(delivery.request_id, len(fresh), [results[index] for index in sorted(results)])
+
+    def _clock(self, batch: IncomingBatch, delivery: Delivery) -> Clock:
+        received = datetime.fromtimestamp(delivery.received_ms / 1000, UTC)
+        since = self._retention[delivery.key.tenant.tier].since(None, received)
+        kept_since_ms = 0 if since is None else epoch_ms(since)
+        try:
+            return Clock.of(
+                delivery.received_ms, batch.sent_at, is_historical=batch.historical, kept_since_ms=kept_since_ms
+            )
+        except EventRejected as refusal:
+            raise InvalidRequest(refusal.message, code=refusal.code, field="sent_at", status=422) from None
 
     async def _without_duplicates(
         self, delivery: Delivery, taken: list[AcceptedEvent], given: list[UUID], results: dict[int, EventResult]
@@ -256,10 +272,3 @@ def _has_half_a_pair(error: str, body: bytes) -> bool:
     """Whether that is what the decoder means: of a half pair near the end it says that the input is cut."""
     is_cut = "truncated" in error and body.rstrip().endswith(b"}")
     return is_cut or "surrogate" in error or "hex escape" in error
-
-
-def _clock(batch: IncomingBatch, received_ms: int) -> Clock:
-    try:
-        return Clock.of(received_ms, batch.sent_at, is_historical=batch.historical)
-    except EventRejected as refusal:
-        raise InvalidRequest(refusal.message, code=refusal.code, field="sent_at", status=422) from None

@@ -27,6 +27,9 @@ WITHIN: dict[str, tuple[float, float]] = {
     "log_retention_hours": (0, 24 * 366),
     "kafka_partitions": (1, 1000),
     "kafka_replication": (1, 10),
+    "retention_days": (0, 36_500),
+    "rollup_retention_days": (0, 36_500),
+    "hourly_retention_days": (0, 36_500),
     "requests_per_minute": (0, 10**9),
     "heartbeat_seconds": (0.1, 3600),
 }
@@ -54,6 +57,9 @@ class Settings:
     kafka_brokers: str = setting("", "Kafka as the log, host:port, comma-separated; none: Valkey Streams")
     kafka_partitions: int = setting(4, "Kafka: partitions of a topic that is shared by tenants, when it is made")
     kafka_replication: int = setting(1, "Kafka: replicas of each topic, when it is made; 3 on a cluster")
+    retention_days: int = setting(0, "self_hosted tenants: raw events are kept this long; 0: for ever")
+    rollup_retention_days: int = setting(0, "self_hosted tenants: rollups of 1 and 5 minutes likewise; 0: for ever")
+    hourly_retention_days: int = setting(0, "self_hosted tenants: rollups of an hour likewise; 0: for ever")
     tenant_topics: str = setting("each", "`each`: a raw topic per tenant; `shared`: one for all")
     log_max_bytes: int = setting(1024 * MEGABYTE, "the log refuses new events (503) above this size")
     log_retention_hours: int = setting(72, "the log keeps consumed records this long, unless its size forbids")
@@ -64,6 +70,7 @@ class Settings:
     trusted_proxies: str = setting("", "addresses whose X-Forwarded-For is believed, comma-separated")
     heartbeat_seconds: float = setting(15.0, "a live stream that is silent this long sends a heartbeat")
     postgres_bin: str = setting("", "embedded size: folder with another PostgreSQL 18's binaries")
+    timescaledb: str = setting("", "embedded size: folder of TimescaleDB, as `make services` fetches it; none: plain")
     valkey_bin: str = setting("", "embedded size: path of another Valkey or Redis server")
     log_level: str = setting("INFO", "DEBUG, INFO, WARNING or ERROR")
 

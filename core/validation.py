@@ -28,19 +28,22 @@ CLOCK_TOLERANCE_SECONDS = 30
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """When a request was received, how far its sender's clock is off, and whether it may bring history."""
+    """When a request was received, how far its sender's clock is off, whether it may bring history, and how old that
+    may be: what is older than `kept_since_ms` would be dropped at once."""
 
     received_ms: int
     skew_ms: int = 0
     is_historical: bool = False
+    kept_since_ms: int = 0
 
     @classmethod
-    def of(cls, received_ms: int, sent_at: str | None, *, is_historical: bool) -> Clock:
+    def of(cls, received_ms: int, sent_at: str | None, *, is_historical: bool, kept_since_ms: int = 0) -> Clock:
         """Raises EventRejected when `sent_at` is no timestamp."""
         if sent_at is None:
-            return cls(received_ms, 0, is_historical)
+            return cls(received_ms, 0, is_historical, kept_since_ms)
         skew = received_ms - epoch_ms(parse_timestamp(sent_at, "sent_at"))
-        return cls(received_ms, skew if abs(skew) > CLOCK_TOLERANCE_SECONDS * 1000 else 0, is_historical)
+        skew = skew if abs(skew) > CLOCK_TOLERANCE_SECONDS * 1000 else 0
+        return cls(received_ms, skew, is_historical, kept_since_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,5 +155,13 @@ def _checked_timestamp(text: str | None, clock: Clock, *, is_historical: bool) -
             "timestamp",
             f"timestamp is more than {MAX_BEHIND_SECONDS // 86400} days back; set `historical`: true beside `events` "
             "to send older ones.",
+        )
+    if moment < clock.kept_since_ms:
+        since = datetime.fromtimestamp(clock.kept_since_ms / 1000, UTC).date()
+        raise EventRejected(
+            "timestamp_out_of_range",
+            "timestamp",
+            f"timestamp is before {since}, and this tenant's events of such days are dropped; a higher tier, or the "
+            "operator's CLOUDMETRICS_RETENTION_DAYS, keeps them longer.",
         )
     return moment

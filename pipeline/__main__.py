@@ -25,6 +25,7 @@ from core.keys import visitor_key
 from core.live import LiveBroadcast
 from core.log import open_log
 from core.queries import named
+from core.retention import Retention
 from core.settings import Settings
 from core.telemetry import start_logging
 from core.topics import DEAD, ENRICHED, UPDATES
@@ -33,6 +34,7 @@ from pipeline.bridge import Bridge
 from pipeline.deadletter import DeadLetterIndex
 from pipeline.enrich import Enricher
 from pipeline.enrichment.sources import EnrichmentSources
+from pipeline.retention import RetentionKeeper
 from pipeline.worker import Worker, run_worker
 
 log = logging.getLogger("pipeline")
@@ -41,6 +43,7 @@ KINDS = ("enrich", "aggregate", "bridge")
 CHORE_SECONDS = 60.0
 TRIM_SECONDS = 10.0
 LEDGER_DAYS = 7
+RETENTION_SECONDS = 600.0
 TENANT_KEYS = 10_000
 LIST_CLASSES = named("aggregate", "list_retention_classes")
 FORGET_IDS = named("aggregate", "forget_ids")
@@ -67,7 +70,7 @@ async def _build(kind: str, parts: Parts, stack: AsyncExitStack) -> tuple[list[W
         return [Enricher(parts.log, sources).worker()], [_trim_log(parts)]
     if kind == "aggregate":
         aggregator = Aggregator(parts.database, parts.log)
-        chores = [_make_partitions(parts, aggregator), _forget_ids(parts)]
+        chores = [_make_partitions(parts, aggregator), _forget_ids(parts), _drop_old(parts)]
         return [aggregator.worker(), DeadLetterIndex(parts.database, parts.log).worker()], chores
     live = await stack.enter_async_context(LiveBroadcast(parts.settings.redis_url))
     hot = HotSets(parts.settings.redis_url)
@@ -102,6 +105,17 @@ def _forget_ids(parts: Parts) -> Chore:
         return CHORE_SECONDS
 
     return forget
+
+
+def _drop_old(parts: Parts) -> Chore:
+    keeper = RetentionKeeper(parts.database, Retention.of(parts.settings))
+
+    async def drop() -> float:
+        await keeper.drop_old()
+        await keeper.forget_rollups()
+        return RETENTION_SECONDS
+
+    return drop
 
 
 def _rebuild_once(parts: Parts, bridge: Bridge) -> Chore:

@@ -12,6 +12,7 @@ import asyncpg
 import msgspec
 
 from core.database import Database
+from core.errors import DatabaseUnavailable
 from core.eventlog import EventLog, Offset, Partition, Record
 from core.events import EnrichedBatch, decode_enriched, encode_enriched
 from core.rollups import (
@@ -88,6 +89,10 @@ class Aggregator:
 
         try:
             await self._store.transact(partition, [batch for _, batch in decoded], expected, write)
+        except asyncpg.CheckViolationError as error:
+            # The one check of these tables is the partitions' own: a day that was met here is dropped.
+            self._store.forget_days()
+            raise DatabaseUnavailable from error
         except REFUSED as error:
             await self._find_culprit(partition, decoded, error)
             return

@@ -115,6 +115,10 @@ class Store:
                 await session.execute(ENSURE_PARTITION, retention_class, day)
             self._ensured.add((retention_class, day))
 
+    def forget_days(self) -> None:
+        """Days that this worker has met may have been dropped since."""
+        self._ensured.clear()
+
     async def transact(
         self, partition: Partition, batches: Sequence[EnrichedBatch], expected: Offset, write: UpdateWriter
     ) -> Counted:

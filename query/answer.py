@@ -79,6 +79,20 @@ def columns_of(plan: Plan, rows: Sequence[PartsRow]) -> Columns:
     return Columns([start * 1000 for start in plan.buckets.starts], series)
 
 
+def warnings_of(plan: Plan) -> tuple[QueryWarning, ...]:
+    """What of the range is no longer there to be read."""
+    if plan.missing_before is None:
+        return ()
+    what = "raw events are" if plan.resolution is None else f"{plan.source.value} is"
+    return (
+        QueryWarning(
+            "beyond_retention",
+            f"What is before {plan.missing_before:%Y-%m-%dT%H:%M:%SZ} is past its time and dropped: {what} kept since "
+            "then. A longer interval may still have it, and so has a higher tier.",
+        ),
+    )
+
+
 def changed_columns(before: Columns, after: Columns) -> Columns:
     """Only the buckets of `after` that differ from `before`, for every series of `after`; empty when none does."""
     old_at = {stamp: n for n, stamp in enumerate(before.timestamps)}

@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 from core.database import Database
-from core.tenancy import TenantId
-from query.answer import Answer, columns_of, moment
+from core.retention import Retention
+from core.tenancy import Tenant
+from query.answer import Answer, columns_of, moment, warnings_of
 from query.planner import plan_question
 from query.question import MetricQuestion
 from query.source import read_parts
@@ -20,11 +21,12 @@ FreshUntil = Callable[[], Awaitable[datetime]]
 class QueryEngine:
     """Answers questions for one tenant at a time."""
 
-    def __init__(self, database: Database, fresh_until: FreshUntil) -> None:
+    def __init__(self, database: Database, retention: Retention, fresh_until: FreshUntil) -> None:
         self._database = database
+        self._retention = retention
         self._fresh_until = fresh_until
 
-    async def answer(self, tenant_id: TenantId, question: MetricQuestion, now: datetime | None = None) -> Answer:
+    async def answer(self, tenant: Tenant, question: MetricQuestion, now: datetime | None = None) -> Answer:
         """The answer to a question.
 
         Raises:
@@ -33,9 +35,10 @@ class QueryEngine:
         """
         started = time.perf_counter()
         fresh_until = await self._fresh_until()
-        plan = plan_question(question, now or datetime.now(UTC))
-        rows = await read_parts(self._database, tenant_id, plan)
+        plan = plan_question(question, now or datetime.now(UTC), self._retention[tenant.tier])
+        rows = await read_parts(self._database, tenant.id, plan)
         edges = plan.buckets.edges
+        warnings = warnings_of(plan)
         return Answer(
             columns=columns_of(plan, rows),
             interval=plan.buckets.interval,
@@ -43,7 +46,8 @@ class QueryEngine:
             to=moment(edges[-1]),
             source=plan.source,
             fresh_until=fresh_until,
-            is_complete=moment(edges[-1]) <= fresh_until,
+            is_complete=moment(edges[-1]) <= fresh_until and not warnings,
             rows_read=sum(row.rows for row in rows),
             took_ms=(time.perf_counter() - started) * 1000,
+            warnings=warnings,
         )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from core.metrics import MetricDefinition
+from core.retention import Kept
 from core.rollups import TOTAL, Resolution
 from query.calendar import Buckets, buckets_of
 from query.question import MetricQuestion, check_question
@@ -30,13 +31,15 @@ _ROLLUPS = {
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A question with everything decided. `dimension` is the rollup's; `resolution` None means raw events."""
+    """A question with everything decided. `dimension` is the rollup's; `resolution` None means raw events;
+    `missing_before`: of what is before, nothing is kept any more."""
 
     question: MetricQuestion
     definition: MetricDefinition
     buckets: Buckets
     resolution: Resolution | None
     dimension: str
+    missing_before: datetime | None
 
     @property
     def source(self) -> Source:
@@ -50,8 +53,8 @@ class Plan:
         return [False, True] if self.question.include_bots else [False]
 
 
-def plan_question(question: MetricQuestion, now: datetime) -> Plan:
-    """The plan of a question.
+def plan_question(question: MetricQuestion, now: datetime, kept: Kept) -> Plan:
+    """The plan of a question to a tenant that keeps so much.
 
     Raises:
         BadInput: the question is not one.
@@ -61,12 +64,29 @@ def plan_question(question: MetricQuestion, now: datetime) -> Plan:
     buckets = buckets_of(question.interval, start, end, question.zone())
     used = {*question.group_by, *(f.dimension for f in question.filters)} - {"type"}
     # A rollup row has one dimension beside its type; two at once were never counted together.
-    resolution = _coarsest(buckets) if len(used) <= 1 else None
-    return Plan(question, question.definition(), buckets, resolution, next(iter(used), TOTAL))
+    candidates: list[Resolution | None] = [*_fitting(buckets), None] if len(used) <= 1 else [None]
+    resolution, missing_before = _choose(candidates, datetime.fromtimestamp(buckets.edges[0], UTC), now, kept)
+    return Plan(question, question.definition(), buckets, resolution, next(iter(used), TOTAL), missing_before)
 
 
-def _coarsest(buckets: Buckets) -> Resolution | None:
-    for resolution in (Resolution.HOUR, Resolution.FIVE_MINUTES, Resolution.MINUTE):
-        if all(edge % resolution.seconds == 0 for edge in buckets.edges):
-            return resolution
-    return None
+def _fitting(buckets: Buckets) -> list[Resolution]:
+    """Rollups whose buckets make up the question's, the coarsest first."""
+    return [
+        resolution
+        for resolution in (Resolution.HOUR, Resolution.FIVE_MINUTES, Resolution.MINUTE)
+        if all(edge % resolution.seconds == 0 for edge in buckets.edges)
+    ]
+
+
+def _choose(
+    candidates: list[Resolution | None], start: datetime, now: datetime, kept: Kept
+) -> tuple[Resolution | None, datetime | None]:
+    """The first source that has the whole range, else the one that reaches back furthest and from when it does."""
+    reach: list[tuple[datetime, Resolution | None]] = []
+    for resolution in candidates:
+        since = kept.since(resolution, now)
+        if since is None or since <= start:
+            return resolution, None
+        reach.append((since, resolution))
+    since, resolution = min(reach, key=lambda found: found[0])
+    return resolution, since

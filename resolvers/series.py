@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 
 from core.errors import BadInput, Unavailable
@@ -17,8 +17,7 @@ from core.rollups import LiveNotice, decode_notice
 from core.tenancy import Scope
 from core.topics import live_channel
 from query.answer import Answer, Columns, changed_columns, take
-from query.planner import plan_question
-from query.question import MetricQuestion
+from query.question import MetricQuestion, check_question
 from resolvers.context import Context
 
 # Changes within this time are one frame: at most four reads a second for a stream, whatever the traffic.
@@ -58,7 +57,7 @@ NOTHING = Columns([], [])
 async def answer_series(context: Context, question: MetricQuestion) -> Answer:
     """A metric over time."""
     context.principal.require(Scope.METRICS_READ)
-    return await context.backends.engine.answer(context.principal.tenant.id, question)
+    return await context.backends.engine.answer(context.principal.tenant, question)
 
 
 class SeriesStream:
@@ -68,7 +67,8 @@ class SeriesStream:
     def __init__(self, context: Context, question: MetricQuestion) -> None:
         self._context = context
         self._question = question
-        self._types = plan_question(question, datetime.now(UTC)).definition.event_types
+        check_question(question)
+        self._types = question.definition().event_types
         self._epoch = os.urandom(6).hex()
         self._seq = 0
         self._shown = NOTHING

@@ -123,7 +123,9 @@ class MetricSeries:
     to: datetime = strawberry.field(description="The last bucket's end.")
     source: SourceType = strawberry.field(description="Where it was read.")  # type: ignore[valid-type]
     fresh_until: datetime = strawberry.field(description="Everything accepted before is counted.")
-    is_complete: bool = strawberry.field(description="Whether no bucket can still grow but by late events.")
+    is_complete: bool = strawberry.field(
+        description="Whether all of the range is still kept, and no bucket can still grow but by late events."
+    )
     rows_read: int = strawberry.field(description="Stored rows that were read.")
     took_ms: float = strawberry.field(description="Milliseconds it took.")
     warnings: list[QueryWarning] = strawberry.field(description="What to know before trusting it.")
@@ -145,6 +147,7 @@ class Breakdown:
     source: SourceType = strawberry.field(description="Where it was read.")  # type: ignore[valid-type]
     fresh_until: datetime = strawberry.field(description="Everything accepted before is counted.")
     took_ms: float = strawberry.field(description="Milliseconds it took.")
+    warnings: list[QueryWarning] = strawberry.field(description="What to know before trusting it.")
 
 
 @strawberry.type(description="A metric's definition: one, for chart, stream and alert.")
@@ -207,6 +210,7 @@ def breakdown_of(answer: Answer, question: MetricQuestion) -> Breakdown:
     return Breakdown(
         rows=rows, total=whole, from_=answer.from_, to=answer.to, source=answer.source,
         fresh_until=answer.fresh_until, took_ms=answer.took_ms,
+        warnings=[QueryWarning(code=warning.code, message=warning.message) for warning in answer.warnings],
     )  # fmt: skip
 
 

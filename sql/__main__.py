@@ -1,7 +1,8 @@
-"""`python -m sql migrate|status`: numbered files in, an up-to-date schema out.
+"""`python -m sql migrate|status|move`: numbered files in, an up-to-date schema out.
 
 Each file of `migrations/` runs once, in its own transaction, in order, under an advisory lock; a file that has
-changed since it ran stops the run. The files of `policies/` run every time, in one transaction.
+changed since it ran stops the run. What `stores/` has for the database's way to store events, and the files of
+`policies/`, run every time, in one transaction.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import hashlib
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from core.database import as_owner
 from core.errors import CloudMetricsError, Misconfigured
 from core.queries import named
 from core.settings import Settings
+from sql.store_modes import mode_of, move_to_timescale, settle_store
 
 FOLDER = Path(__file__).resolve().parent
 LOCK = named("migrations", "lock_migrations")
@@ -71,34 +74,70 @@ async def migrate(owner_url: str, folder: Path = FOLDER) -> list[str]:
                 await connection.execute(file.text)
                 await connection.execute(RECORD.text, file.name, file.checksum)
         async with connection.transaction():
-            for policy in read_folder(folder / "policies"):
-                await connection.execute(policy.text)
+            await settle_store(connection)
+            await _apply_policies(connection, folder)
     return [file.name for file in todo]
 
 
+async def move(owner_url: str, say: Callable[[str], None] = lambda _: None) -> int:
+    """Moves the events of a database from partitions to TimescaleDB; how many. All or nothing.
+
+    Raises:
+        Misconfigured: the database is not up to date, has no TimescaleDB, or has them there already.
+    """
+    async with as_owner(owner_url) as connection:
+        await connection.execute(LOCK.text)
+        await connection.execute(CREATE_TABLE.text)
+        if pending(read_folder(FOLDER / "migrations"), await _applied(connection)):
+            raise Misconfigured("the database is not up to date; run `python -m sql migrate` first")
+        async with connection.transaction():
+            moved = await move_to_timescale(connection, say)
+            await _apply_policies(connection, FOLDER)
+    return moved
+
+
+async def _apply_policies(connection: Any, folder: Path) -> None:
+    for policy in read_folder(folder / "policies"):
+        await connection.execute(policy.text)
+
+
 async def status(owner_url: str) -> list[str]:
-    """One line for each file: when it ran, or that it has not."""
+    """One line for each file: whether it ran; and one for how events are stored."""
     async with as_owner(owner_url) as connection:
         await connection.execute(CREATE_TABLE.text)
         applied = await _applied(connection)
+        store = await mode_of(connection)
     files = read_folder(FOLDER / "migrations")
     waiting = {file.name for file in pending(files, applied)}
-    return [f"{'pending' if file.name in waiting else 'applied'}  {file.name}" for file in files]
+    lines = [f"{'pending' if file.name in waiting else 'applied'}  {file.name}" for file in files]
+    return [*lines, f"store    {store.value}"]
 
 
 async def _applied(connection: Any) -> dict[str, str]:
     return {row["name"]: row["checksum"] for row in await connection.fetch(LIST.text)}
 
 
+async def _run(command: str, url: str) -> list[str]:
+    if command == "migrate":
+        return await migrate(url)
+    if command == "status":
+        return await status(url)
+    return [f"moved {await move(url, lambda text: print(text, file=sys.stderr, flush=True))} events to TimescaleDB"]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m sql", description="Migrations of the database.")
-    parser.add_argument("command", choices=["migrate", "status"], help="apply what is pending, or list all files")
+    parser.add_argument(
+        "command",
+        choices=["migrate", "status", "move"],
+        help="apply what is pending; list all files; move the events from partitions to TimescaleDB",
+    )
     command = parser.parse_args().command
     try:
         url = Settings.from_env(os.environ).owner_url
         if not url:
             raise Misconfigured("CLOUDMETRICS_OWNER_URL is not set: the address of PostgreSQL as the tables' owner")
-        lines = asyncio.run(migrate(url) if command == "migrate" else status(url))
+        lines = asyncio.run(_run(command, url))
     except CloudMetricsError as error:
         print(f"sql {command}: {error.message}", file=sys.stderr)
         return 1

@@ -21,6 +21,7 @@ import pytest
 from cloudmetrics.data_folder import DataFolder
 from cloudmetrics.embedded import postgres, valkey
 from cloudmetrics.embedded.kafka_server import KafkaFolder, start_kafka, until_answering
+from cloudmetrics.embedded.timescaledb import fetch_timescaledb
 from core import accounts
 from core.accounts import KeyRequest
 from core.database import Database, as_owner
@@ -51,10 +52,29 @@ class Servers:
 
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    folder = DataFolder.at(tmp_path_factory.mktemp("servers"))
+    yield from _serve(DataFolder.at(tmp_path_factory.mktemp("servers")))
+
+
+@pytest.fixture(scope="session")
+def timescaledb() -> str:
+    """The folder of TimescaleDB. Where it cannot be had: a failure in CI, elsewhere a skip."""
+    try:
+        return str(fetch_timescaledb())
+    except Misconfigured as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(error.message)
+
+
+@pytest.fixture(scope="session")
+def timescale_servers(tmp_path_factory: pytest.TempPathFactory, timescaledb: str) -> Iterator[Servers]:
+    yield from _serve(DataFolder.at(tmp_path_factory.mktemp("timescale")), timescaledb)
+
+
+def _serve(folder: DataFolder, timescaledb: str = "") -> Iterator[Servers]:
     folder.create()
     settings = folder.settings({})
-    processes = [valkey.start_valkey(folder, settings), postgres.start_postgres(folder)]
+    processes = [valkey.start_valkey(folder, settings), postgres.start_postgres(folder, timescaledb=timescaledb)]
 
     async def prepare() -> None:
         for _ in range(200):
@@ -94,10 +114,27 @@ def kafka_brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def settings(servers: Servers) -> Settings:
+def store_mode(request: pytest.FixtureRequest) -> str:
+    """How events are stored: plain; in a module that says `ON_BOTH_STORES = True`, once in each way."""
+    return str(getattr(request, "param", "plain"))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if getattr(metafunc.module, "ON_BOTH_STORES", False) and "store_mode" in metafunc.fixturenames:
+        metafunc.parametrize("store_mode", ["plain", "timescale"], indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
+def servers_of_store(request: pytest.FixtureRequest, store_mode: str) -> Servers:
+    running: Servers = request.getfixturevalue("servers" if store_mode == "plain" else "timescale_servers")
+    return running
+
+
+@pytest.fixture(scope="module")
+def settings(servers_of_store: Servers) -> Settings:
     """Settings of a fresh migrated database and an empty Valkey."""
     name = f"test_{next(_numbers)}"
-    folder = servers.folder
+    folder = servers_of_store.folder
 
     async def make() -> None:
         async with as_owner(folder.database_url("superuser", "postgres")) as connection:
@@ -199,10 +236,13 @@ def start_instance(data: Path, *arguments: str, settings: Mapping[str, str] | No
 
 
 @pytest.fixture(scope="module")
-def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+def instance(
+    request: pytest.FixtureRequest, store_mode: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Instance]:
     """An empty instance of the embedded size; its folder's name has a space in it."""
     data = tmp_path_factory.mktemp("an instance") / "data"
-    running = start_instance(data, "--empty")
+    settings = {} if store_mode == "plain" else {"TIMESCALEDB": request.getfixturevalue("timescaledb")}
+    running = start_instance(data, "--empty", settings=settings)
     try:
         yield running
     finally:

@@ -10,6 +10,7 @@ from strawberry.dataloader import DataLoader
 from core.errors import TooMany, Unauthenticated
 from core.ingest import Ingest
 from core.ratelimit import Allowance
+from core.retention import Retention
 from core.tenancy import UNLIMITED_REQUESTS_PER_MINUTE, KeyKind
 from query.engine import QueryEngine
 from resolvers.context import Backends, Context
@@ -30,7 +31,7 @@ class GraphQLDoor:
         self.documents = DocumentCache(schema._schema)
         self._backends = Backends(
             database=services.database,
-            engine=QueryEngine(services.database, Freshness(services.log).fresh_until),
+            engine=QueryEngine(services.database, Retention.of(services.settings), Freshness(services.log).fresh_until),
             ingest=ingest,
             live=services.live,
             heartbeat_seconds=services.settings.heartbeat_seconds,

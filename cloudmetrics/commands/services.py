@@ -1,4 +1,4 @@
-"""`services`: the servers of the larger sizes, for trying them on this machine."""
+"""`services`: the servers of the larger sizes, for trying them on this machine: Kafka here, TimescaleDB for `up`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from pathlib import Path
 
 from cloudmetrics.data_folder import DEFAULT, DataFolder
 from cloudmetrics.embedded.kafka_server import JARS, KafkaFolder, fetch_jars, start_kafka, until_answering
+from cloudmetrics.embedded.timescaledb import FOLDER, fetch_timescaledb
 from core.errors import Misconfigured
 from core.settings import PREFIX
 
-SUMMARY = "start Apache Kafka for trying the larger sizes here"
+SUMMARY = "start Apache Kafka, and fetch TimescaleDB, for trying the larger sizes here"
 STOP_SECONDS = 15
 
 
@@ -29,6 +30,7 @@ def run(args: argparse.Namespace) -> int:
     if not JARS.exists():
         print("cloudmetrics: fetching Kafka's jars (43 MB, once) …", file=sys.stderr, flush=True)
     fetch_jars()
+    timescaledb = _timescaledb()
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     kafka = KafkaFolder.at(folder.path / "kafka", args.kafka_port)
     process = start_kafka(kafka)
@@ -36,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         signal.signal(signum, lambda *_: process.terminate())
     try:
         asyncio.run(until_answering(kafka.brokers))
-        print(_block(kafka, Path(args.data)), flush=True)
+        print(_block(kafka, Path(args.data), timescaledb), flush=True)
         process.wait()
     finally:
         process.terminate()
@@ -46,7 +48,17 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _block(kafka: KafkaFolder, data: Path) -> str:
+def _timescaledb() -> str:
+    """What people set to have it; or why they cannot."""
+    if not FOLDER.exists():
+        print("cloudmetrics: fetching TimescaleDB (6 MB and the package lists, once) …", file=sys.stderr, flush=True)
+    try:
+        return f"{PREFIX}TIMESCALEDB='{fetch_timescaledb()}'"
+    except Misconfigured as error:
+        return f"not here: {error.message}"
+
+
+def _block(kafka: KafkaFolder, data: Path, timescaledb: str) -> str:
     return f"""
 Kafka is ready.
 
@@ -55,6 +67,9 @@ Kafka is ready.
 
 Use it as the log, in another terminal:
   {PREFIX}KAFKA_BROKERS={kafka.brokers} {sys.executable} -m cloudmetrics up --data '{data}'
+
+TimescaleDB, for the PostgreSQL that `up` starts (a new data folder uses it at once, another one after `store move`):
+  {timescaledb}
 
 Stop: Ctrl-C.
 """

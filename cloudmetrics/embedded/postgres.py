@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cloudmetrics.data_folder import DATABASE, ROLES, DataFolder
 from cloudmetrics.embedded.confinement import dies_with_parent, unprivileged
+from cloudmetrics.embedded.timescaledb import launched_with
 from core.database import as_owner
 from core.errors import DatabaseUnavailable, Misconfigured
 from core.queries import named
@@ -80,13 +81,15 @@ def initialise(folder: DataFolder, programs: Path) -> None:
     (folder.postgres / "initialised").touch()
 
 
-def start_postgres(folder: DataFolder, override: str = "") -> subprocess.Popen[bytes]:
-    """Starts the server on the folder; one that a killed parent left behind is stopped first."""
+def start_postgres(folder: DataFolder, override: str = "", timescaledb: str = "") -> subprocess.Popen[bytes]:
+    """Starts the server on the folder, with TimescaleDB from another one if named; a server that a killed parent left
+    behind is stopped first."""
     programs = binaries(override)
     initialise(folder, programs)
     stop_left_behind(folder)
-    command: list[str | Path] = [programs / "postgres", "-D", folder.postgres / "cluster"]
-    for name, value in {**OPTIONS, "unix_socket_directories": f'"{folder.sockets}"'}.items():
+    server, options = launched_with(Path(timescaledb), programs) if timescaledb else ([str(programs / "postgres")], {})
+    command: list[str | Path] = [*server, "-D", folder.postgres / "cluster"]
+    for name, value in {**OPTIONS, **options, "unix_socket_directories": f'"{folder.sockets}"'}.items():
         command += ["-c", f"{name}={value}"]
     with open(folder.logs / "postgres.log", "ab") as log:
         return subprocess.Popen(
@@ -120,8 +123,9 @@ def stop_left_behind(folder: DataFolder) -> bool:
 def is_server_of(pid: int, name: str, folder: Path) -> bool:
     """Whether a pid is alive, runs that program, and works in that folder: pids are used again."""
     try:
-        program = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[0]
-        return name in program and Path(f"/proc/{pid}/cwd").readlink() == folder.resolve()
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+        # Not the first word alone: a server with TimescaleDB is started by a loader.
+        return name in command and Path(f"/proc/{pid}/cwd").readlink() == folder.resolve()
     except OSError:
         return False
 

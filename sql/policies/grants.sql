@@ -4,7 +4,8 @@
 REVOKE ALL ON ALL TABLES IN SCHEMA public FROM cm_app, cm_writer, cm_doorkeeper;
 GRANT USAGE ON SCHEMA public TO cm_app, cm_writer, cm_doorkeeper;
 GRANT USAGE ON SCHEMA maintenance TO cm_writer;
-GRANT EXECUTE ON FUNCTION maintenance.ensure_event_partition(text, date) TO cm_writer;
+GRANT EXECUTE ON FUNCTION maintenance.ensure_event_partition(text, date),
+    maintenance.drop_event_partitions(text, timestamptz) TO cm_writer;
 
 GRANT SELECT, INSERT, UPDATE ON tenants, api_keys, api_key_secrets TO cm_app;
 GRANT DELETE ON api_key_secrets TO cm_app;
@@ -15,6 +16,7 @@ GRANT SELECT ON tenants TO cm_writer;
 GRANT SELECT, INSERT ON events TO cm_writer;
 GRANT SELECT, INSERT, DELETE ON event_ids TO cm_writer;
 GRANT SELECT, INSERT, UPDATE ON rollup_1m, rollup_5m, rollup_1h, daily_usage, log_offsets TO cm_writer;
+GRANT DELETE ON rollup_1m, rollup_5m, rollup_1h TO cm_writer;
 GRANT SELECT, INSERT ON dead_letters TO cm_writer;
 
 GRANT SELECT ON tenants, api_keys, api_key_secrets, daily_usage TO cm_doorkeeper;

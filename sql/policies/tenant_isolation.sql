@@ -10,6 +10,8 @@ BEGIN
         'events_pro', 'events_enterprise', 'events_self_hosted', 'event_ids', 'rollup_1m', 'rollup_5m', 'rollup_1h',
         'daily_usage', 'dead_letters']
     LOOP
+        -- The tables by class are there in the plain store only.
+        CONTINUE WHEN to_regclass(name) IS NULL;
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', name);
         EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', name);
         EXECUTE format('DROP POLICY IF EXISTS tenant ON %I', name);

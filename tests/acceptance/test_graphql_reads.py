@@ -12,6 +12,7 @@ import pytest
 from tests.conftest import Instance
 
 pytestmark = pytest.mark.slow
+ON_BOTH_STORES = True
 
 INGEST = """mutation($input: IngestEventsInput!) { ingestEvents(input: $input) {
   __typename

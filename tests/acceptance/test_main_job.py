@@ -21,6 +21,7 @@ import pytest
 from tests.conftest import ROOT, Instance, start_instance
 
 pytestmark = pytest.mark.slow
+ON_BOTH_STORES = True
 
 LOG = ROOT / "tests/data/access.log.gz"
 RANGE = {"from": "2015-05-17T00:00:00Z", "to": "2015-05-21T00:00:00Z"}

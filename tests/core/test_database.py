@@ -17,6 +17,8 @@ from core.settings import Settings
 from core.tenancy import Tenant, Tier
 from tests.conftest import make_key
 
+ON_BOTH_STORES = True
+
 COUNT_KEYS = parse_blocks("-- count_keys()\n-- Keys that are seen.\nSELECT count(*) AS n FROM api_keys;", "test")[
     "count_keys"
 ]

@@ -16,6 +16,7 @@ from core.eventlog import Offset, Partition
 from core.events import new_event_id
 from core.ingest import Delivery, EventStatus, Ingest
 from core.keys import ApiKey
+from core.retention import Retention
 from core.seen import SeenIds
 from core.settings import Settings
 from core.tenancy import Tier
@@ -29,7 +30,7 @@ from tests.pipeline.builders import batch_of, enriched
 @pytest.fixture
 async def ingest(settings: Settings, database: Database, log: ValkeyLog) -> AsyncIterator[Ingest]:
     seen = SeenIds(settings.redis_url)
-    yield Ingest(database, log, seen, "each")
+    yield Ingest(database, log, seen, "each", Retention.of(settings))
     await seen.close()
 
 

@@ -35,6 +35,8 @@ from pipeline.worker import POISON_GRACE, PoisonLimit, TooMuchPoison, run_worker
 from tests.conftest import Servers
 from tests.pipeline.builders import NOW_MS, batch_of, enriched, raw_batch
 
+ON_BOTH_STORES = True
+
 PARTITION = Partition(ENRICHED)
 COUNTS = parse_blocks(
     """-- counts(tenant_id)
@@ -77,9 +79,9 @@ class Stored:
 
 
 @pytest.fixture
-def stored(servers: Servers, settings: Settings) -> Stored:
+def stored(servers_of_store: Servers, settings: Settings) -> Stored:
     database = urlsplit(settings.owner_url).path.removeprefix("/")
-    return Stored(servers.folder.database_url("superuser", database))
+    return Stored(servers_of_store.folder.database_url("superuser", database))
 
 
 async def count(store: Store, batch: EnrichedBatch, at: int) -> Counted:

@@ -22,6 +22,8 @@ from web.graphql_door import GraphQLDoor
 from web.ingest.rest import IngestDoor
 from web.services import open_services
 
+ON_BOTH_STORES = True
+
 
 class CountingDatabase(Database):
     """Counts the transactions that are opened for a tenant."""

@@ -12,6 +12,8 @@ from core.errors import Misconfigured
 from core.settings import Settings
 from sql.__main__ import FOLDER, Migration, migrate, pending, status
 
+ON_BOTH_STORES = True
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -19,9 +21,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "sql"
 
 
-async def test_a_second_run_finds_nothing_to_do(settings: Settings) -> None:
+async def test_a_second_run_finds_nothing_to_do(settings: Settings, store_mode: str) -> None:
     assert await migrate(settings.owner_url) == []
-    assert all(line.startswith("applied") for line in await status(settings.owner_url))
+    *files, store = await status(settings.owner_url)
+    assert all(line.startswith("applied") for line in files) and store == f"store    {store_mode}"
 
 
 async def test_a_new_file_runs_once_even_when_two_run_at_once(settings: Settings, folder: Path) -> None:

@@ -13,6 +13,7 @@ from core.errors import CloudMetricsError, InvalidRequest, TooMany
 from core.events import MAX_BODY_BYTES, MAX_DECODED_BYTES
 from core.ingest import Delivery, Ingest
 from core.ratelimit import Allowance
+from core.retention import Retention
 from core.settings import Settings
 from core.tenancy import UNLIMITED_REQUESTS_PER_MINUTE, Scope
 from web.auth.strangers import refuse_stranger
@@ -38,7 +39,9 @@ class IngestDoor:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._ingest = Ingest(services.database, services.log, services.seen, services.settings.tenant_topics)
+        settings = services.settings
+        retention = Retention.of(settings)
+        self._ingest = Ingest(services.database, services.log, services.seen, settings.tenant_topics, retention)
 
     @property
     def ingest(self) -> Ingest:

@@ -1,0 +1,82 @@
+"""What is past its time goes: events by dropping their partitions, rollups row by row, in bites that hurt nobody.
+
+`daily_usage` stays for ever. Several workers may do this at once; each thing goes once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from datetime import UTC, datetime
+from uuid import UUID
+
+from core.database import Database
+from core.queries import named
+from core.retention import Retention
+from core.rollups import DIMENSIONS, TOTAL, Resolution
+from core.tenancy import Tier
+from pipeline.store import TABLES
+
+log = logging.getLogger(__name__)
+
+DROP_PARTITIONS = named("retention", "drop_partitions")
+LIST_TENANTS = named("retention", "list_tenants")
+FORGET_ROLLUPS = {r: named("retention", "forget_rollups").filled(table=TABLES[r]) for r in Resolution}
+BITE = 5_000
+
+
+class RetentionKeeper:
+    """Drops what no tier keeps any more."""
+
+    def __init__(self, database: Database, retention: Retention) -> None:
+        self._database = database
+        self._retention = retention
+
+    async def drop_old(self, now: datetime | None = None) -> list[str]:
+        """The partitions that went.
+
+        Raises:
+            DatabaseUnavailable: it is away, or a reader held a partition; what went before that is gone.
+        """
+        now = now or datetime.now(UTC)
+        dropped = []
+        for tier in Tier:
+            before = self._retention[tier].dropped_before(None, now)
+            if before is None:
+                continue
+            async with self._database.as_writer() as session:
+                rows = await session.fetch(DROP_PARTITIONS, tier.value, before)
+            dropped += [row["name"] for row in rows]
+        if dropped:
+            log.info("old events dropped", extra={"action": "drop_events", "partitions": dropped})
+        return dropped
+
+    async def forget_rollups(self, now: datetime | None = None) -> int:
+        """How many rollup rows went."""
+        now = now or datetime.now(UTC)
+        gone = 0
+        for tier, tenants in (await self._tenants()).items():
+            for resolution in Resolution:
+                before = self._retention[tier].dropped_before(resolution, now)
+                if before is not None:
+                    gone += await self._forget(resolution, tenants, before)
+        if gone:
+            log.info("old rollups dropped", extra={"action": "drop_rollups", "rows": gone})
+        return gone
+
+    async def _tenants(self) -> dict[Tier, list[UUID]]:
+        async with self._database.as_writer() as session:
+            rows = await session.fetch(LIST_TENANTS)
+        by_tier: defaultdict[Tier, list[UUID]] = defaultdict(list)
+        for row in rows:
+            by_tier[Tier(row["tier"])].append(row["id"])
+        return by_tier
+
+    async def _forget(self, resolution: Resolution, tenants: list[UUID], before: datetime) -> int:
+        gone = 0
+        while True:
+            async with self._database.as_writer() as session:
+                status = await session.execute(FORGET_ROLLUPS[resolution], tenants, [TOTAL, *DIMENSIONS], before, BITE)
+            gone += (count := int(status.split()[-1]))
+            if count < BITE:
+                return gone
