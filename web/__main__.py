@@ -16,17 +16,20 @@ from core.heap import settle_heap
 from core.settings import Settings
 from core.telemetry import start_logging
 from web.app import create_app
+from web.socket_protocol import MAX_MESSAGE_BYTES, SocketProtocol
 
-WS_MAX_BYTES = 64 * 1024
 PING_SECONDS = 20.0
 STOP_SECONDS = 8
 
 
 class WithoutClientFaults(logging.Filter):
     """uvicorn logs as an error of ours, with a trace, what a client sends against the protocol, such as text that is
-    no UTF-8. The socket is closed with its code; a line at INFO is enough."""
+    no UTF-8. The socket is closed with its code; a line at INFO is enough. And it logs each handshake with its query,
+    where a key may stand: that line is left out."""
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if '"WebSocket %s"' in str(record.msg):
+            return False
         kind = record.exc_info[0] if record.exc_info else None
         if kind is not None and issubclass(kind, (UnicodeDecodeError, ProtocolError, WebSocketDisconnect)):
             record.exc_info, record.levelno, record.levelname = None, logging.INFO, "INFO"
@@ -53,8 +56,8 @@ def main() -> int:
         host=settings.host,
         port=settings.port,
         http="httptools",
-        ws="websockets-sansio",
-        ws_max_size=WS_MAX_BYTES,
+        ws=SocketProtocol,
+        ws_max_size=MAX_MESSAGE_BYTES,
         ws_ping_interval=PING_SECONDS,
         ws_ping_timeout=PING_SECONDS,
         ws_per_message_deflate=False,

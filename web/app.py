@@ -22,9 +22,17 @@ from web.graphql_http import GraphQLHttp
 from web.graphql_ws import GraphQLSockets
 from web.health import Health
 from web.ingest.rest import IngestDoor
+from web.ingest.socket import IngestSockets
 from web.services import Services, open_services
+from web.socket_protocol import INGEST_PATH
 
-DOORS = {"graphql": "/graphql", "events": "/v1/events", "schema": "/schema.graphql", "health": "/health/ready"}
+DOORS = {
+    "graphql": "/graphql",
+    "events": "/v1/events",
+    "events_ws": INGEST_PATH,
+    "schema": "/schema.graphql",
+    "health": "/health/ready",
+}
 
 
 def routes_of(services: Services) -> list[BaseRoute]:
@@ -47,6 +55,7 @@ def routes_of(services: Services) -> list[BaseRoute]:
         WebSocketRoute("/graphql", sockets.connect),
         Route("/v1/events", ingest.post, methods=["POST"]),
         Route("/v1/events", ingest.options, methods=["OPTIONS"]),
+        WebSocketRoute(INGEST_PATH, IngestSockets(services, ingest.ingest).connect),
         Route("/health/live", health.live),
         Route("/health/ready", health.ready),
         Route("/schema.graphql", show_schema),

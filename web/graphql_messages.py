@@ -9,21 +9,12 @@ import msgspec
 
 from core.errors import InvalidRequest
 from web.graphql_request import GraphQLRequest, decode_json, request_of
+from web.sockets import ProtocolViolation
 
 PROTOCOL = "graphql-transport-ws"
 MAX_ID_LENGTH = 128
 
 _encoder = msgspec.json.Encoder()
-
-
-class ProtocolViolation(Exception):
-    """The socket is closed with this code and reason."""
-
-    def __init__(self, code: int, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
-        # A close frame holds 123 bytes of reason (RFC 6455, 5.5).
-        self.reason = reason.encode()[:120].decode(errors="ignore")
 
 
 @dataclass(frozen=True, slots=True)

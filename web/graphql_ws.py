@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from contextlib import suppress
 
 from graphql import OperationType
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -22,11 +20,11 @@ from web.graphql_messages import (
     Complete,
     Init,
     Ping,
-    ProtocolViolation,
     Subscribe,
     decode_message,
     encode_message,
 )
+from web.sockets import MessageBudget, ProtocolViolation, ReaderGone, Speaker
 
 log = logging.getLogger("web.graphql")
 
@@ -34,34 +32,8 @@ INIT_SECONDS = 5.0
 RECHECK_SECONDS = 10.0
 MAX_OPERATIONS = 20
 MAX_CONNECTIONS = 2000
-SEND_SECONDS = 30.0
-CLOSE_SECONDS = 2.0
 MESSAGE_BURST = 1000
 MESSAGES_A_SECOND = 100
-
-
-class ReaderGone(Exception):
-    """The other side has closed, or takes nothing any more."""
-
-
-class MessageBudget:
-    """How many messages a socket may send: a burst, then so many a second."""
-
-    def __init__(self) -> None:
-        self._left = float(MESSAGE_BURST)
-        self._at = time.monotonic()
-
-    def spend(self) -> None:
-        """One message.
-
-        Raises:
-            ProtocolViolation: 4429, too many.
-        """
-        now = time.monotonic()
-        self._left = min(MESSAGE_BURST, self._left + (now - self._at) * MESSAGES_A_SECOND) - 1
-        self._at = now
-        if self._left < 0:
-            raise ProtocolViolation(4429, f"More than {MESSAGES_A_SECOND} messages a second; send fewer.")
 
 
 class GraphQLSockets:
@@ -99,8 +71,8 @@ class Connection:
         self._door = door
         self._authorization = ""
         self._operations: dict[str, asyncio.Task[None]] = {}
-        self._sending = asyncio.Lock()
-        self._budget = MessageBudget()
+        self._speaker = Speaker(socket)
+        self._budget = MessageBudget(burst=MESSAGE_BURST, a_second=MESSAGES_A_SECOND)
 
     async def run(self) -> None:
         watch: asyncio.Task[None] | None = None
@@ -110,7 +82,7 @@ class Connection:
             while True:
                 await self._handle(await self._receive())
         except ProtocolViolation as violation:
-            await self._close(violation.code, violation.reason)
+            await self._speaker.close(violation.code, violation.reason)
         finally:
             tasks = [*self._operations.values(), *([watch] if watch else [])]
             for task in tasks:
@@ -137,12 +109,12 @@ class Connection:
                     if isinstance(message, Subscribe):
                         raise ProtocolViolation(4401, "Send connection_init first.")
                     if isinstance(message, Ping):
-                        await self._send(encode_message("pong"))
+                        await self._speaker.send(encode_message("pong"))
                 self._authorization = authorization_of(message.payload) or self._socket.headers.get("authorization", "")
                 await self._known()
         except TimeoutError:
             raise ProtocolViolation(4408, f"No connection_init within {INIT_SECONDS:.0f} s.") from None
-        await self._send(encode_message("connection_ack"))
+        await self._speaker.send(encode_message("connection_ack"))
 
     async def _known(self) -> KnownKey:
         try:
@@ -159,7 +131,7 @@ class Connection:
             try:
                 await self._door.identify(self._authorization)
             except Unauthenticated:
-                await self._close(4403, "The key was revoked or has expired.")
+                await self._speaker.close(4403, "The key was revoked or has expired.")
                 return
             except DatabaseUnavailable:
                 continue
@@ -169,7 +141,7 @@ class Connection:
             case Init():
                 raise ProtocolViolation(4429, "Too many initialisation requests.")
             case Ping():
-                await self._send(encode_message("pong"))
+                await self._speaker.send(encode_message("pong"))
             case Complete():
                 task = self._operations.pop(message.id, None)
                 if task is not None:
@@ -185,7 +157,7 @@ class Connection:
                 f"A socket has at most {MAX_OPERATIONS} operations; open another.", code="SUBSCRIPTION_LIMIT"
             )
             payload = request_errors(error, request_id_of(self._socket.scope))
-            await self._send(encode_message("error", message.id, payload))
+            await self._speaker.send(encode_message("error", message.id, payload))
             return
         self._operations[message.id] = asyncio.create_task(self._run(message))
 
@@ -198,15 +170,15 @@ class Connection:
             except CloudMetricsError as error:
                 ending = encode_message("error", message.id, request_errors(error, request_id))
             except ProtocolViolation as violation:
-                await self._close(violation.code, violation.reason)
+                await self._speaker.close(violation.code, violation.reason)
                 return
             self._operations.pop(message.id, None)
-            await self._send(ending)
+            await self._speaker.send(ending)
         except ReaderGone:
             self._operations.pop(message.id, None)
         except Exception:
             log.exception("operation failed", extra={"action": "internal_error", "request_id": request_id})
-            await self._close(1011, "Something went wrong.")
+            await self._speaker.close(1011, "Something went wrong.")
 
     async def _execute(self, message: Subscribe, request_id: str) -> None:
         asked = message.request
@@ -236,25 +208,4 @@ class Connection:
         payload: dict[str, object] = {"data": getattr(result, "data", None)}
         if errors := getattr(result, "errors", None):
             payload["errors"] = field_errors(errors, request_id)
-        await self._send(encode_message("next", id, payload))
-
-    async def _send(self, text: str) -> None:
-        """Sends, or closes: a reader that takes nothing for half a minute is gone.
-
-        Raises:
-            ReaderGone: nobody is there any more.
-        """
-        try:
-            async with self._sending:
-                async with asyncio.timeout(SEND_SECONDS):
-                    await self._socket.send_text(text)
-        except TimeoutError:
-            await self._close(4508, "Too slow: nothing was taken for half a minute.")
-            raise ReaderGone from None
-        except (RuntimeError, WebSocketDisconnect):
-            raise ReaderGone from None
-
-    async def _close(self, code: int, reason: str) -> None:
-        with suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await self._socket.close(code, reason)
+        await self._speaker.send(encode_message("next", id, payload))

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import ipaddress
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection
 
 from core.settings import Settings
 
 
-def client_address(request: Request, settings: Settings) -> str:
+def client_address(connection: HTTPConnection, settings: Settings) -> str:
     """The peer's address, or what a trusted proxy says it is: the last untrusted hop."""
-    peer = request.client.host if request.client else ""
+    peer = connection.client.host if connection.client else ""
     trusted = [part.strip() for part in settings.trusted_proxies.split(",") if part.strip()]
-    hops = [hop.strip() for hop in request.headers.get("x-forwarded-for", "").split(",") if hop.strip()]
+    hops = [hop.strip() for hop in connection.headers.get("x-forwarded-for", "").split(",") if hop.strip()]
     while hops and _is_in(peer, trusted):
         peer = hops.pop()
     return peer

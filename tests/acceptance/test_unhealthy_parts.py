@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 
 import httpx2
 import pytest
+import websockets
 from gql import Client, gql
 from gql.transport.websockets import WebsocketsTransport
 
@@ -171,6 +173,29 @@ def test_without_valkey_ingest_says_503_in_time_and_recovers_by_itself(parts: Pa
         parts.signal("valkey", signal.SIGCONT)
     wait_for(lambda: is_accepted(parts))
     wait_for(lambda: (parts.total() or 0) > before)
+
+
+async def test_without_valkey_a_socket_is_told_when_to_come_back_and_goes_on(parts: Parts) -> None:
+    url = f"{parts.url.replace('http', 'ws', 1)}/v1/events/ws"
+    frame = json.dumps({"events": [{"type": "ping", "context": {"user_agent": ""}}]})
+    async with websockets.connect(url, additional_headers=parts.headers) as socket:
+        await socket.recv(), await socket.recv()
+
+        async def answer() -> dict[str, Any]:
+            await socket.send(frame)
+            async with asyncio.timeout(15):
+                found: dict[str, Any] = json.loads(await socket.recv())
+            return found
+
+        assert (await answer())["type"] == "ack"
+        parts.kill("valkey")
+        refusal = await answer()
+        assert (refusal["type"], refusal["status"], refusal["seq"]) == ("refused", 503, 2)
+        assert refusal["error"]["code"] == "log_unavailable" and refusal["retry_after"] >= 1
+        parts.start("valkey")
+        async with asyncio.timeout(30):
+            while (await answer())["type"] != "ack":
+                await asyncio.sleep(0.2)
 
 
 def settled(parts: Parts) -> int:

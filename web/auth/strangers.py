@@ -17,7 +17,7 @@ async def refuse_stranger(
 ) -> tuple[Allowance, CloudMetricsError]:
     """Takes one token of an address's bucket, for a request refused before its sender was known; and what to answer:
     the refusal, or that there were too many of them, when it is of the key and the bucket was empty."""
-    allowance = await limiter.take(f"address:{_network(address)}", STRANGER_REQUESTS_PER_MINUTE)
+    allowance = await limiter.take(f"address:{network_of(address)}", STRANGER_REQUESTS_PER_MINUTE)
     if allowance.is_allowed or not isinstance(refusal, Unauthenticated):
         return allowance, refusal
     too_many = TooMany(
@@ -28,7 +28,8 @@ async def refuse_stranger(
     return allowance, too_many
 
 
-def _network(address: str) -> str:
+def network_of(address: str) -> str:
+    """What one sender has all addresses of: an IPv4 address, or an IPv6 network of 64 bits."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 
 from core.errors import InvalidRequest, PermissionDenied, Unauthenticated
 from core.keys import SECRET_PREFIX, check_signature, parse_signature
@@ -36,21 +36,27 @@ async def identify(request: Request, body: bytes, keys: KeyRing) -> Sender:
     """
     if request.headers.get("x-cm-signature") is not None or request.headers.get("x-cm-key") is not None:
         return await _signed(request, body, keys)
-    text = _bearer(request)
+    return Sender(await known_by_bearer(request, bearer_of(request), keys))
+
+
+async def known_by_bearer(connection: HTTPConnection, text: str, keys: KeyRing) -> KnownKey:
+    """The key that this text bears, if it may be borne, and from where this request or socket comes; same errors."""
     known = await keys.by_bearer(text)
     if known.key.kind is KeyKind.SECRET and not known.key.is_unsigned:
         raise Unauthenticated(
-            "This secret key signs its requests: send X-CM-Key and X-CM-Signature, or make a key with --unsigned.",
+            "This secret key signs: send its id and a signature (X-CM-Key and X-CM-Signature; on a socket `key` and "
+            "`signature` in the first message), or make a key with --unsigned.",
             code="signature_required",
         )
     if known.key.kind is KeyKind.PUBLISHABLE:
-        _check_origin(request, known)
-    return Sender(known)
+        _check_origin(connection, known)
+    return known
 
 
-def _bearer(request: Request) -> str:
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    in_query = request.query_params.get("key", "")
+def bearer_of(connection: HTTPConnection) -> str:
+    """The bearer key in the headers or, where none can be set, in the address; same errors."""
+    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+    in_query = connection.query_params.get("key", "")
     if in_query.startswith(SECRET_PREFIX):
         raise InvalidRequest(
             "A secret key must not stand in an address, where logs keep it; revoke it, and send the next in a header.",
@@ -73,8 +79,8 @@ async def _signed(request: Request, body: bytes, keys: KeyRing) -> Sender:
     return Sender(known, seed=signature.digests[0].encode(), signed_ms=signature.timestamp * 1000)
 
 
-def _check_origin(request: Request, known: KnownKey) -> None:
-    origin = request.headers.get("origin")
+def _check_origin(connection: HTTPConnection, known: KnownKey) -> None:
+    origin = connection.headers.get("origin")
     if origin is None or "*" in known.key.origins or origin in known.key.origins:
         return
     raise PermissionDenied(

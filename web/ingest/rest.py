@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from core.errors import CloudMetricsError, InvalidRequest, TooMany
@@ -54,16 +55,11 @@ class IngestDoor:
         body, sender = await self._identify(request)
         allowance = await take(self._services, sender)
         request.state.headers |= allowance.headers()
-        sender.known.principal().require(Scope.EVENTS_WRITE)
-        if not allowance.is_allowed:
-            raise TooMany(
-                f"More than {allowance.limit} requests a minute with this key; wait {allowance.retry_after:.1f} s. "
-                "Send up to 100 events a request.",
-                retry_after=allowance.retry_after,
-            )
+        admit(sender, allowance)
         check_content_type(request)
         clear = decompress(body, request.headers.get("content-encoding", ""), MAX_DECODED_BYTES)
-        receipt = await self._ingest.accept(self._delivery(request, sender, clear, received_ms))
+        origin = Origin.of(request, sender, self._services.settings)
+        receipt = await self._ingest.accept(origin.delivery(sender, clear, request_id_of(request.scope), received_ms))
         return Response(_encoder.encode(receipt), 202, media_type="application/json")
 
     async def _identify(self, request: Request) -> tuple[bytes, Sender]:
@@ -82,20 +78,39 @@ class IngestDoor:
         request.state.headers = cors_headers(request)
         return Response(status_code=204)
 
-    def _delivery(self, request: Request, sender: Sender, body: bytes, received_ms: int) -> Delivery:
-        settings = self._services.settings
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where events come from, as one request or the handshake of one socket says."""
+
+    client_ip: str
+    client_user_agent: str
+    country: str
+    is_dry_run: bool
+
+    @classmethod
+    def of(cls, connection: HTTPConnection, sender: Sender, settings: Settings) -> Origin:
+        # A server's own address and agent say nothing of the visitor it speaks for.
         is_browser = sender.is_browser
+        return cls(
+            client_ip=client_address(connection, settings) if is_browser else "",
+            client_user_agent=connection.headers.get("user-agent", "") if is_browser else "",
+            country=_country(connection.headers, settings) if is_browser else "",
+            is_dry_run=connection.query_params.get("dry_run", "").lower() in ("true", "1"),
+        )
+
+    def delivery(self, sender: Sender, body: bytes, request_id: str, received_ms: int) -> Delivery:
+        """One body from there."""
         return Delivery(
             key=sender.known.key,
             month_usage=sender.known.month_usage,
             body=body,
-            request_id=request_id_of(request.scope),
+            request_id=request_id,
             received_ms=received_ms,
-            is_dry_run=request.query_params.get("dry_run", "").lower() in ("true", "1"),
-            # A server's own address and agent say nothing of the visitor it speaks for.
-            client_ip=client_address(request, settings) if is_browser else "",
-            client_user_agent=request.headers.get("user-agent", "") if is_browser else "",
-            country=_country(request.headers, settings) if is_browser else "",
+            is_dry_run=self.is_dry_run,
+            client_ip=self.client_ip,
+            client_user_agent=self.client_user_agent,
+            country=self.country,
             seed=sender.seed,
             signed_ms=sender.signed_ms,
         )
@@ -105,6 +120,21 @@ async def take(services: Services, sender: Sender) -> Allowance:
     """One token of the sender's bucket, at the tier's rate."""
     tier_rate = sender.known.key.tenant.limits.requests_per_minute or UNLIMITED_REQUESTS_PER_MINUTE
     return await services.limiter.take(sender.known.key.id, services.settings.requests_per_minute or tier_rate)
+
+
+def admit(sender: Sender, allowance: Allowance) -> None:
+    """Refuses a sender that may not write, or whose bucket had no token.
+
+    Raises:
+        PermissionDenied, TooMany: each names the remedy.
+    """
+    sender.known.principal().require(Scope.EVENTS_WRITE)
+    if not allowance.is_allowed:
+        raise TooMany(
+            f"More than {allowance.limit} requests a minute with this key; wait {allowance.retry_after:.1f} s. "
+            "Send up to 100 events a request.",
+            retry_after=allowance.retry_after,
+        )
 
 
 def check_content_type(request: Request) -> None:
