@@ -66,6 +66,7 @@ class Settings:
     postgres_bin: str = setting("", "embedded size: folder with another PostgreSQL 18's binaries")
     valkey_bin: str = setting("", "embedded size: path of another Valkey or Redis server")
     log_level: str = setting("INFO", "DEBUG, INFO, WARNING or ERROR")
+    fail_point: str = setting("", "tests only: `step[:n[:kill]]`, the step at whose n-th pass the process kills itself")
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
