@@ -8,7 +8,7 @@ DEV_DONE = .venv/.dev-installed
 NODE_DONE = tests/clients/node_modules/.installed
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 
-.PHONY: help install up services test quick check schema lock
+.PHONY: help install up services test quick faults check schema lock
 help: ## show these lines
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 20
 
@@ -25,6 +25,9 @@ test: $(DEV_DONE) $(NODE_DONE) ## install and run all tests, on real servers
 
 quick: $(DEV_DONE) ## the fast tests, under a minute
 	@$(BIN)/python -m pytest -q -m "not slow" $(ARGS)
+
+faults: $(DEV_DONE) ## strike a running installation with every fault, ten times each: hours (ARGS="--runs 1")
+	@$(BIN)/python -m tests.faults $(ARGS)
 
 check: $(DEV_DONE) ## lint, types, import contract, drift of the schema's text
 	@$(BIN)/ruff check .

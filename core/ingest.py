@@ -12,6 +12,7 @@ from uuid import UUID
 
 import msgspec
 
+from core import failpoints
 from core.contents import EventRejected
 from core.database import Database, answered_within
 from core.errors import DatabaseUnavailable, InvalidRequest, TooMany
@@ -180,6 +181,7 @@ class Ingest:
             body=delivery.body,
         )
         await self._log.append(raw_topic(tenant.id, self._tenant_topics), tenant.id.bytes, encode_raw(record))
+        failpoints.reached("after_ack")
         await self._seen.note(tenant.id, [event.id for event in fresh if event.id in given])
         self._month_of(delivery).events += len(fresh)
 

@@ -73,6 +73,7 @@ class Settings:
     timescaledb: str = setting("", "embedded size: folder of TimescaleDB, as `make services` fetches it; none: plain")
     valkey_bin: str = setting("", "embedded size: path of another Valkey or Redis server")
     log_level: str = setting("INFO", "DEBUG, INFO, WARNING or ERROR")
+    fail_point: str = setting("", "tests only: `step[:n[:kill]]`, the step at whose n-th pass the process kills itself")
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:

@@ -19,6 +19,7 @@ import uvloop
 from core.database import Database
 from core.errors import CloudMetricsError, Unavailable
 from core.eventlog import EventLog
+from core.failpoints import arm
 from core.heap import settle_heap
 from core.hot import HotSets
 from core.keys import visitor_key
@@ -180,6 +181,7 @@ def main() -> int:
     kind = parser.parse_args().kind
     try:
         settings = Settings.from_env(os.environ)
+        arm(settings.fail_point)
         start_logging(settings.log_level)
         settle_heap()
         uvloop.run(run(settings, KINDS if kind == "all" else (kind,)))

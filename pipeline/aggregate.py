@@ -11,6 +11,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
+from core import failpoints
 from core.database import Database
 from core.errors import DatabaseUnavailable
 from core.eventlog import EventLog, Offset, Partition, Record
@@ -97,7 +98,9 @@ class Aggregator:
             await self._find_culprit(partition, decoded, error)
             return
         self._expected[partition] = next_offset
+        failpoints.reached("after_db")
         await self._tell(updates)
+        failpoints.reached("after_commit")
 
     async def _find_culprit(
         self, partition: Partition, decoded: Sequence[tuple[Record, EnrichedBatch]], error: Exception

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
+from core import failpoints
 from core.database import Database
 from core.errors import LiveUnavailable
 from core.eventlog import EventLog, Offset, Partition, Record
@@ -53,7 +54,9 @@ class Bridge:
     async def _process(self, records: Sequence[Record], offsets: Mapping[Partition, Offset]) -> None:
         updates = [_decode(record) for record in records]
         for update in updates:
+            failpoints.reached("before_hot")
             await self._put(update)
+            failpoints.reached("after_hot")
             await self._live.publish(live_channel(update.tenant_id), encode_notice(notice_of(update)))
 
     async def _put(self, update: BucketUpdates) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 
+from core import failpoints
 from core.eventlog import EventLog, Offset, Partition, Record
 from core.events import RawBatch, decode_raw, encode_enriched
 from core.topics import ENRICHED, RAW_TOPICS
@@ -34,8 +35,10 @@ class Enricher:
             enriched.append((record, _enrich(record, raw, self._sources)))
             # Agents never seen take a millisecond each: others in this process must get their turn.
             await asyncio.sleep(0)
+        failpoints.reached("before_append")
         for record, value in enriched:
             await self._log.append(ENRICHED, record.key, value)
+        failpoints.reached("after_append")
 
 
 def _decode(record: Record) -> RawBatch:

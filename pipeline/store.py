@@ -18,6 +18,7 @@ from uuid import UUID
 
 import msgspec
 
+from core import failpoints
 from core.database import Database, Session
 from core.errors import Fenced
 from core.eventlog import Offset, Partition
@@ -139,6 +140,7 @@ class Store:
             next_offset, update = write(counted)
             if await session.fetchrow(MOVE_OFFSET, *place, expected, next_offset, update) is None:
                 raise Fenced(f"{partition} was moved by another worker")
+            failpoints.reached("before_commit")
         return counted
 
     async def rehearse(self, partition: Partition, batches: Sequence[EnrichedBatch]) -> None:

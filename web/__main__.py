@@ -12,6 +12,7 @@ from starlette.websockets import WebSocketDisconnect
 from websockets.exceptions import ProtocolError
 
 from core.errors import CloudMetricsError
+from core.failpoints import arm
 from core.heap import settle_heap
 from core.settings import Settings
 from core.telemetry import start_logging
@@ -44,6 +45,7 @@ def main() -> int:
     try:
         settings = Settings.from_env(os.environ)
         settings.master_key_bytes()
+        arm(settings.fail_point)
     except CloudMetricsError as error:
         print(f"web: {error.message}", file=sys.stderr)
         return 1

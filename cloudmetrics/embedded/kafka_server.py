@@ -32,11 +32,13 @@ MEMORY = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 
 @dataclass(frozen=True, slots=True)
 class KafkaFolder:
-    """Where one broker keeps its data, and the ports it listens on."""
+    """Where one broker keeps its data, and the ports it listens on. `advertised_port`: where clients are told to go,
+    when something stands in front of it."""
 
     path: Path
     broker_port: int
     controller_port: int
+    advertised_port: int | None = None
 
     @classmethod
     def at(cls, path: Path, port: int | None = None) -> KafkaFolder:
@@ -84,7 +86,13 @@ def start_kafka(folder: KafkaFolder) -> subprocess.Popen[bytes]:
     folder.path.mkdir(parents=True, exist_ok=True)
     text = (PARTS / "server.properties").read_text(encoding="utf-8")
     properties.write_text(
-        text.format(broker=folder.broker_port, controller=folder.controller_port, data=data), encoding="utf-8"
+        text.format(
+            broker=folder.broker_port,
+            advertised=folder.advertised_port or folder.broker_port,
+            controller=folder.controller_port,
+            data=data,
+        ),
+        encoding="utf-8",
     )
     java = ["java", *MEMORY, "-cp", f"{jars}/*", f"-Dlog4j2.configurationFile={PARTS / 'log4j2.properties'}"]
     if not (data / "meta.properties").exists():

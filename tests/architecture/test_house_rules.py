@@ -108,7 +108,7 @@ def test_every_topic_of_queries_is_read_and_every_folder_of_tests_has_its_packag
     for path in QUERIES_FOLDER.glob("*.sql"):
         assert f'named("{path.stem}", ' in code, path.name
     folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and not path.name.startswith("__")}
-    assert folders - {"acceptance", "architecture", "clients", "contract", "data"} == set(PACKAGES)
+    assert folders - {"acceptance", "architecture", "clients", "contract", "data", "faults"} == set(PACKAGES)
     for command in sorted((ROOT / "cloudmetrics/commands").glob("*.py")):
         assert command.stem.strip("_") in COMMANDS, command.name
 

@@ -1,0 +1,119 @@
+"""What stands in the log: poison, and a topic that vanishes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from uuid import uuid4
+
+from aiokafka.admin import AIOKafkaAdminClient
+
+from core.database import as_owner
+from core.events import RawBatch, encode_raw
+from core.log import open_log
+from core.topics import DEAD, raw_topic
+from tests.faults.fault import KAFKA, DidNotStrike, Fault, Scene
+from tests.faults.kafka_frames import no_produce_to
+from tests.faults.proxy import FAIR, Cut, Weather
+
+DEAD_LETTERS = "SELECT count(*) FROM dead_letters WHERE tenant_id = ANY($1::uuid[])"
+WAIT_SECONDS = 60.0
+
+
+def append_poison(scene: Scene, values: list[bytes], keys: list[bytes] | None = None) -> None:
+    """Raw records of the bystander's topic, past the door; keyed by the bystander unless told otherwise."""
+
+    async def append() -> None:
+        log = open_log(scene.site.direct)
+        try:
+            topic = raw_topic(scene.bystander.tenant.id, scene.site.direct.tenant_topics)
+            for n, value in enumerate(values):
+                await log.append(topic, keys[n] if keys else scene.bystander.tenant.id.bytes, value)
+        finally:
+            await log.close()
+
+    asyncio.run(append())
+
+
+def until_put_aside(scene: Scene, count: int, keys: list[bytes] | None = None) -> None:
+    """Waits until so many dead letters are indexed."""
+    tenants = [str(scene.bystander.tenant.id)] if keys is None else [key.hex() for key in keys]
+
+    async def indexed() -> int:
+        async with as_owner(scene.site.folder.database_url("superuser")) as connection:
+            return int(await connection.fetchval(DEAD_LETTERS, tenants))
+
+    end = time.monotonic() + WAIT_SECONDS
+    while (found := asyncio.run(indexed())) != count:
+        if time.monotonic() > end:
+            raise DidNotStrike(f"{found} of {count} poisoned records are among the dead letters")
+        scene.site.revive()
+        time.sleep(0.3)
+
+
+def poisons(scene: Scene) -> list[bytes]:
+    """Not of our encoding, cut short, its body not JSON, with bad UTF-8, a NUL, or 900 kB of nothing."""
+    tenant = scene.bystander.tenant
+    good = RawBatch(tenant.id, "key", "request", int(time.time() * 1000), [], body=b"{}")
+    return [b"\x00", b"\xff" * 40, encode_raw(good)[:-5], b"[]", bytes(900_000), b"\x00\x00\x00\x02\xff\xfe\xc1"]
+
+
+def poison(scene: Scene) -> None:
+    values = poisons(scene)
+    append_poison(scene, values)
+    until_put_aside(scene, len(values))
+
+
+def nothing_but_poison(scene: Scene) -> None:
+    """A bad deploy spoils everybody's records: the worker stops, and the log is not emptied into the dead letters."""
+    keys = [uuid4().bytes for _ in range(60)]
+    append_poison(scene, [b"\xff" * 20] * len(keys), keys)
+    stopped = scene.site.until_ended("worker-a", "worker-b", seconds=WAIT_SECONDS)
+    if not stopped:
+        raise DidNotStrike("no worker stopped")
+    until_put_aside(scene, len(keys), keys)
+    scene.site.forgive("worker-a ended with 1", "worker-b ended with 1")
+
+
+def dead_letters_away(scene: Scene) -> None:
+    """Poison comes while nothing can be written to the topic of dead letters."""
+    site = scene.site
+    proxy = site.proxies[site.log_server]
+    proxy.weather(Weather(edits=no_produce_to(DEAD.encode()) if site.log == "kafka" else _no_append_to_dead))
+    before = proxy.cuts
+    append_poison(scene, poisons(scene)[:3])
+    time.sleep(6.0)
+    proxy.weather(FAIR)
+    if proxy.cuts == before:
+        raise DidNotStrike("nobody wrote a dead letter")
+    until_put_aside(scene, 3)
+
+
+def _no_append_to_dead() -> tuple[Cut, Cut]:
+    def up(data: bytes) -> bytes | None:
+        return None if b"XADD" in data and DEAD.encode() in data else data
+
+    return up, lambda data: data
+
+
+def topic_deleted(scene: Scene) -> None:
+    """A tenant's topic is deleted under the workers; the other tenants must not notice."""
+
+    async def delete() -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=scene.site.direct.kafka_brokers)
+        await admin.start()
+        try:
+            await admin.delete_topics([raw_topic(scene.bystander.tenant.id, "each")])
+        finally:
+            await admin.close()
+
+    asyncio.run(delete())
+    time.sleep(6.0)
+
+
+FAULTS = (
+    Fault("F12", "topic deleted under its readers", topic_deleted, logs=KAFKA),
+    Fault("F32", "poison of six kinds", poison),
+    Fault("F33", "nothing but poison", nothing_but_poison),
+    Fault("F34", "dead letters' topic cannot be written", dead_letters_away),
+)

@@ -1,0 +1,71 @@
+"""The load clients of one fault's run: a process and a journal a tenant."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.conftest import ROOT
+from tests.faults.installation import Installation, Member
+from tests.faults.journal import Sent, read_journals
+
+WAIT_SECONDS = 120.0
+
+
+@dataclass(slots=True)
+class Clients:
+    """Started with `start`, several times for more of them; journals are read when all have ended."""
+
+    site: Installation
+    folder: Path
+    seed: str
+    journals: dict[str, list[Path]] = field(default_factory=dict)
+    members: list[Member] = field(default_factory=list)
+    _running: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def start(self, member: Member, *options: str) -> None:
+        number = len(self._running)
+        journal = self.folder / f"journal-{number}.jsonl"
+        command = [sys.executable, "-m", "tests.faults.load", self.site.url, str(journal), *options]
+        process = subprocess.Popen(
+            [*command, "--seed", f"{self.seed}/{number}"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+        )
+        assert process.stdin is not None
+        process.stdin.write(member.key.encode() + b"\n")
+        process.stdin.flush()
+        self._running.append(process)
+        self.journals.setdefault(member.tenant.slug, []).append(journal)
+        if member not in self.members:
+            self.members.append(member)
+
+    def sent(self, member: Member) -> Sent:
+        """What is known of one tenant's events so far; whole lines only."""
+        return read_journals(path for path in self.journals[member.tenant.slug] if path.exists())
+
+    def until_accepted(self, since: float, seconds: float) -> float | None:
+        """The moment of the first 202 of each tenant after `since`, the latest of them; None when it did not come."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            first = [next((at for at in self.sent(m).accepted_at if at >= since), None) for m in self.members]
+            if None not in first:
+                return max(at for at in first if at is not None)
+            time.sleep(0.2)
+        return None
+
+    def stop(self) -> None:
+        """Lets each finish what it has under way."""
+        for process in self._running:
+            assert process.stdin is not None
+            process.stdin.close()
+        for process in self._running:
+            if process.wait(WAIT_SECONDS) != 0:
+                raise RuntimeError(f"a load client ended with {process.returncode}")
+
+    def kill(self) -> None:
+        for process in self._running:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
