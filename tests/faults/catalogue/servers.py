@@ -64,8 +64,12 @@ def kill_backend(scene: Scene) -> None:
             return [row["pid"] for row in await connection.fetch(BACKENDS)]
 
     for _ in range(2):
-        pid = scene.dice.choice(asyncio.run(pids()))
-        scene.site.kill_child("postgres", pid)
+        end = time.monotonic() + 20
+        while not (found := asyncio.run(pids())):
+            if time.monotonic() > end:
+                raise DidNotStrike("nobody was connected")
+            time.sleep(0.1)
+        scene.site.kill_child("postgres", scene.dice.choice(found))
         time.sleep(3.0)
 
 
