@@ -18,7 +18,7 @@ from broadcaster._base import Event, Subscriber
 from redis.asyncio import Redis
 
 from core.errors import LiveUnavailable
-from core.valkey import VALKEY_AWAY, open_valkey
+from core.valkey import VALKEY_AWAY, open_valkey, resets_as_away
 
 log = logging.getLogger(__name__)
 
@@ -69,14 +69,14 @@ class ValkeyBroadcastBackend(BroadcastBackend):
         self._channels.add(group)
         async with self._changing:
             if self._pubsub is not None:
-                with suppress(*VALKEY_AWAY):
+                with suppress(*VALKEY_AWAY), resets_as_away():
                     await self._pubsub.subscribe(group)
 
     async def unsubscribe(self, group: str) -> None:
         self._channels.discard(group)
         async with self._changing:
             if self._pubsub is not None:
-                with suppress(*VALKEY_AWAY):
+                with suppress(*VALKEY_AWAY), resets_as_away():
                     await self._pubsub.unsubscribe(group)
 
     async def publish(self, channel: str, message: Any) -> None:
@@ -91,9 +91,8 @@ class ValkeyBroadcastBackend(BroadcastBackend):
             if not self._waiting.empty():
                 return self._waiting.get_nowait()
             try:
-                if self._pubsub is None:
-                    await self._make_connection()
-                message = await self._pubsub.get_message(ignore_subscribe_messages=True, timeout=POLL_SECONDS)
+                with resets_as_away():
+                    message = await self._next_message()
                 delay = RECONNECT_SECONDS[0]
             except VALKEY_AWAY:
                 log.warning("live connection lost", extra={"action": "live_reconnect"})
@@ -103,6 +102,11 @@ class ValkeyBroadcastBackend(BroadcastBackend):
                 continue
             if message is not None and message["type"] == "message":
                 return Event(message["channel"].decode(), message["data"].decode())
+
+    async def _next_message(self) -> Any:
+        if self._pubsub is None:
+            await self._make_connection()
+        return await self._pubsub.get_message(ignore_subscribe_messages=True, timeout=POLL_SECONDS)
 
     async def _make_connection(self) -> None:
         async with self._changing:

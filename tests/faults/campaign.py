@@ -92,7 +92,11 @@ class Campaign:
             say(f"{fault.id} {fault.name} on {site.log}, run {number + 1} of {runs} …")
             folder = self._home / "journals" / name.replace("/", "-")
             folder.mkdir(parents=True)
-            Run(site, fault, outcome, folder, name).go()
+            try:
+                Run(site, fault, outcome, folder, name).go()
+            except Exception as error:  # one run that went wrong must not take the others' results with it
+                outcome.failures.append(f"{type(error).__name__}: {error}")
+                site.heal()
         return outcome
 
 
@@ -122,7 +126,9 @@ class Run:
         self._outcome.runs += 1
         for member in self._members:
             self._note(member)
-        self._outcome.failures += self._site.deaths
+        self._outcome.failures += [
+            death for death in self._site.deaths if not death.startswith(self._fault.may_end or ("-",))
+        ]
         self._site.deaths.clear()
 
     def _strike(self) -> None:

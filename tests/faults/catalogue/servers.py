@@ -64,8 +64,12 @@ def kill_backend(scene: Scene) -> None:
             return [row["pid"] for row in await connection.fetch(BACKENDS)]
 
     for _ in range(2):
-        pid = scene.dice.choice(asyncio.run(pids()))
-        scene.site.kill_child("postgres", pid)
+        end = time.monotonic() + 20
+        while not (found := asyncio.run(pids())):
+            if time.monotonic() > end:
+                raise DidNotStrike("nobody was connected")
+            time.sleep(0.1)
+        scene.site.kill_child("postgres", scene.dice.choice(found))
         time.sleep(3.0)
 
 
@@ -156,17 +160,17 @@ FAULTS = (
     Fault("F8", "kill -9 the log's server", killed(None), is_short=BOTH),
     Fault("F9", "log's server frozen 25 s", frozen(None, 25.0)),
     Fault("F10", "log away when web and workers start", log_away_at_start),
-    Fault("F13", "log's disk full", full_disk(None), needs_disk=True),
+    Fault("F13", "log's disk full", full_disk(None), needs_disk=True, may_end=("kafka", "valkey")),
     Fault("F14", "kill -9 one PostgreSQL backend", kill_backend),
     Fault("F15", "kill -9 PostgreSQL", killed("postgres")),
     Fault("F16", "PostgreSQL frozen 20 s", frozen("postgres", 20.0)),
-    Fault("F17", "PostgreSQL's disk full", full_disk("postgres"), needs_disk=True),
+    Fault("F17", "PostgreSQL's disk full", full_disk("postgres"), needs_disk=True, may_end=("postgres",)),
     Fault("F18", "ledger locked, all connections wait", lock_ledger),
     Fault("F19", "deadlock within the worker's transaction", deadlock),
     Fault("F21", "kill -9 Valkey, back empty", emptied, logs=KAFKA),
     Fault("F21b", "FLUSHALL", flush_all, logs=KAFKA),
     Fault("F22", "Valkey frozen 15 s", frozen("valkey", 15.0), logs=KAFKA),
     Fault("F23", "SCRIPT FLUSH each second", flush_scripts),
-    Fault("F24", "Valkey's disk full", full_disk("valkey"), logs=KAFKA, needs_disk=True),
+    Fault("F24", "Valkey's disk full", full_disk("valkey"), logs=KAFKA, needs_disk=True, may_end=("valkey",)),
     Fault("F25", "Valkey out of memory", out_of_memory),
 )
