@@ -6,10 +6,13 @@ import argparse
 import asyncio
 import dataclasses
 import json
+import os
+from collections import Counter
 
 from cloudmetrics.data_folder import DEFAULT, DataFolder, running_instance
+from cloudmetrics.lag import read_lag
 from cloudmetrics.probe import Hop, open_probe
-from core.errors import CloudMetricsError
+from core.errors import CloudMetricsError, Unavailable
 
 SUMMARY = "send a probe event through every hop and time each"
 
@@ -29,15 +32,29 @@ def run(args: argparse.Namespace) -> int:
         print(f"{note['url']}  data {folder.path}")
     hops = asyncio.run(_probe(folder, note["url"], is_quiet=args.json))
     is_ok = all(hop.is_ok for hop in hops)
+    behind = _behind(folder)
     if args.json:
         rows = [
             {"hop": h.name, "ok": h.is_ok, "ms": h.ms, "detail": h.detail, **({"advice": h.advice} if h.advice else {})}
             for h in hops
         ]
-        print(json.dumps({"ok": is_ok, "url": note["url"], "hops": rows}))
-    elif is_ok:
-        print("Every hop answers.")
+        print(json.dumps({"ok": is_ok, "url": note["url"], "hops": rows, "behind": behind}))
+    else:
+        print(f"  records behind: {', '.join(f'{group} {n}' for group, n in behind.items()) or 'unknown'}")
+        print("Every hop answers." if is_ok else "A hop fails.")
     return 0 if is_ok else 1
+
+
+def _behind(folder: DataFolder) -> dict[str, int]:
+    """Records that each group has not done; {} while the log is away. `status` has them by topic and tenant."""
+    try:
+        places = asyncio.run(read_lag(folder.running_settings(os.environ)))
+    except Unavailable:
+        return {}
+    behind = Counter[str]()
+    for place in places:
+        behind[place.group] += place.records
+    return dict(behind)
 
 
 async def _probe(folder: DataFolder, url: str, *, is_quiet: bool) -> list[Hop]:

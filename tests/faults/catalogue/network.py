@@ -55,7 +55,7 @@ def hasty_clients(scene: Scene) -> None:
 
 
 FAULTS = (
-    Fault("F11", "idempotent producer broken for good", failing_producer, logs=KAFKA, is_short=KAFKA),
+    Fault("F11", "idempotent producer broken for good", failing_producer, logs=KAFKA),
     Fault("F20", "connection cut between COMMIT and its reply", cut_at_commit, is_short=("valkey",)),
     Fault("F26", "clients hang up in mid call", hasty_clients),
     Fault("F29", "black hole before each server 12 s", each_server(Weather(Mode.BLACK_HOLE), 12.0)),
