@@ -17,6 +17,8 @@ from core.settings import PREFIX, Settings
 ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGES = ("core", "query", "pipeline", "resolvers", "schema", "web", "cloudmetrics", "sql")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+# Peers and limits are no part of the product: they speak SQL and open connections as their like do.
+BENCH = sorted((ROOT / "bench").rglob("*.py"))
 CUPBOARDS = {"utils", "helpers", "common", "manager", "misc", "base"}
 SQL = re.compile(r"^\s*(SELECT\s.+\sFROM|INSERT\s+INTO|UPDATE\s.+\sSET|DELETE\s+FROM|CREATE\s+TABLE)\b", re.I | re.S)
 
@@ -40,13 +42,13 @@ def imports_of(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("package", [*PACKAGES, "tests"])
+@pytest.mark.parametrize("package", [*PACKAGES, "bench", "tests"])
 def test_each_folder_says_what_enters_and_leaves(package: str) -> None:
     text = (ROOT / package / "README.md").read_text(encoding="utf-8")
     assert "nters" in text and "eaves" in text
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name)
+@pytest.mark.parametrize("path", [*SOURCES, *BENCH], ids=name)
 def test_a_module_says_what_it_is_and_stays_small(path: Path) -> None:
     module = tree(path)
     assert ast.get_docstring(module), "a module begins with what it is for"
@@ -54,7 +56,7 @@ def test_a_module_says_what_it_is_and_stays_small(path: Path) -> None:
     assert path.stem not in CUPBOARDS
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name)
+@pytest.mark.parametrize("path", [*SOURCES, *BENCH], ids=name)
 def test_functions_fit_a_screen_and_take_few_arguments(path: Path) -> None:
     for node in ast.walk(tree(path)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -108,7 +110,8 @@ def test_every_topic_of_queries_is_read_and_every_folder_of_tests_has_its_packag
     for path in QUERIES_FOLDER.glob("*.sql"):
         assert f'named("{path.stem}", ' in code, path.name
     folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and not path.name.startswith("__")}
-    assert folders - {"acceptance", "architecture", "clients", "contract", "data", "faults"} == set(PACKAGES)
+    parts = {"acceptance", "architecture", "bench", "clients", "contract", "data", "faults"}
+    assert folders - parts == set(PACKAGES)
     for command in sorted((ROOT / "cloudmetrics/commands").glob("*.py")):
         assert command.stem.strip("_") in COMMANDS, command.name
 

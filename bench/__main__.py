@@ -1,0 +1,61 @@
+"""`python -m bench [ID…]`: ours beside peers and limits, on this machine, in one run.
+
+Never asserted in tests. What is printed goes into `bench/results.json` too; ids that were not run keep their entry.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from bench.case import Case, Size
+from bench.cases import ingest, pipeline
+from bench.machine import describe
+from bench.rounds import record_of, run_case
+
+RESULTS = Path(__file__).resolve().parent / "results.json"
+CASES: dict[str, Case] = {case.id: case for case in (ingest.I1, ingest.I2, pipeline.P1, pipeline.P2)}
+
+
+def keep(records: list[dict[str, Any]], machine: dict[str, str], path: Path) -> None:
+    """Puts records over those with the same id."""
+    known = json.loads(path.read_text(encoding="utf-8"))["results"] if path.exists() else []
+    fresh = {record["id"]: {**record, "machine": machine} for record in records}
+    merged = {record["id"]: record for record in known} | fresh
+    text = json.dumps({"results": [merged[name] for name in sorted(merged)]}, indent=1)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+async def run(options: argparse.Namespace) -> None:
+    machine = describe()
+    print("\n".join(f"{name:<9}{value}" for name, value in machine.items()))
+    size = Size(options.seconds, options.events)
+    for name in options.ids or [*CASES]:
+        result = await run_case(CASES[name], size, options.rounds, print)
+        keep([record_of(result)], machine, Path(options.results))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("ids", nargs="*", metavar="ID", help=f"of {', '.join(CASES)}; none: all")
+    parser.add_argument("--rounds", type=int, default=5, help="pairs of measurements (5)")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of load in each measurement over HTTP (3)")
+    parser.add_argument("--events", type=int, default=40_000, help="events of each measurement of the pipeline (40000)")
+    parser.add_argument("--results", default=str(RESULTS), help="where the JSON goes")
+    options = parser.parse_args()
+    if unknown := set(options.ids) - set(CASES):
+        parser.error(f"unknown {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
+    # It says at every try that a server which starts is not there yet.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    uvloop.run(run(options))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
