@@ -17,7 +17,7 @@ GRANT SELECT, INSERT ON events TO cm_writer;
 GRANT SELECT, INSERT, DELETE ON event_ids TO cm_writer;
 GRANT SELECT, INSERT, UPDATE ON rollup_1m, rollup_5m, rollup_1h, daily_usage, log_offsets TO cm_writer;
 GRANT DELETE ON rollup_1m, rollup_5m, rollup_1h TO cm_writer;
-GRANT SELECT, INSERT ON dead_letters TO cm_writer;
+GRANT SELECT, INSERT, DELETE ON dead_letters TO cm_writer;
 
 GRANT SELECT ON tenants, api_keys, api_key_secrets, daily_usage TO cm_doorkeeper;
 GRANT UPDATE (last_used_at) ON api_keys TO cm_doorkeeper;
