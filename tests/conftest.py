@@ -77,7 +77,7 @@ def _serve(folder: DataFolder, timescaledb: str = "") -> Iterator[Servers]:
     processes = [valkey.start_valkey(folder, settings), postgres.start_postgres(folder, timescaledb=timescaledb)]
 
     async def prepare() -> None:
-        for _ in range(200):
+        for _ in range(1200):
             if await valkey.is_answering(settings.redis_url) and await postgres.is_answering(folder):
                 break
             await asyncio.sleep(0.05)
