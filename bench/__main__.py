@@ -33,12 +33,12 @@ def keep(records: list[dict[str, Any]], machine: dict[str, str], path: Path) -> 
 
 
 async def run(options: argparse.Namespace) -> None:
-    machine = describe()
-    print("\n".join(f"{name:<9}{value}" for name, value in machine.items()))
+    print("\n".join(f"{name:<9}{value}" for name, value in describe().items()))
     size = Size(options.seconds, options.events)
     for name in options.ids or [*CASES]:
         result = await run_case(CASES[name], size, options.rounds, print)
-        keep([record_of(result)], machine, Path(options.results))
+        # Described anew: its load is that of the rounds.
+        keep([record_of(result)], describe(), Path(options.results))
 
 
 def main() -> int:
