@@ -22,11 +22,11 @@ SUITES = ("trixie", "sid")
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 SOURCES = ("/etc/apt/sources.list", "/etc/apt/sources.list.d/*.sources", "/etc/apt/sources.list.d/*.list")
 PROGRAMS = ("apt-get", "dpkg-deb")
-# Its own background workers are of its other licence, but for one; the server's default leaves room for few.
+# Its background jobs are of its other licence: a worker of theirs for each database would only be in the way.
 OPTIONS = {
     "shared_preload_libraries": "timescaledb",
     "timescaledb.telemetry_level": "off",
-    "max_worker_processes": "16",
+    "timescaledb.max_background_workers": "0",
 }
 
 
