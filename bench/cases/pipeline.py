@@ -34,7 +34,8 @@ from core.topics import raw_topic
 
 LOOK_SECONDS = 0.02
 GIVE_UP_SECONDS = 120.0
-COUNTED = "SELECT coalesce(sum(accepted + duplicates), 0)::bigint FROM daily_usage"
+# New events alone: a record that is delivered again after a time-out adds duplicates, and must not end a round early.
+COUNTED = "SELECT coalesce(sum(accepted), 0)::bigint FROM daily_usage"
 ROWS = "SELECT count(*) FROM events WHERE tenant_id = $1"
 WARM_EVENTS = 2_000
 
