@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from tests.faults.fault import BOTH, KAFKA, DidNotStrike, Fault, Scene, Strike
+from tests.faults.fault import KAFKA, DidNotStrike, Fault, Scene, Strike
 from tests.faults.installation import WORKERS
 
 # Passed by then at the latest, with the load there is.
@@ -75,8 +75,8 @@ def rolling_restart(scene: Scene) -> None:
 
 
 FAULTS = (
-    Fault("F1", "kill -9 web under load", kill_web, is_short=("valkey",)),
-    Fault("F2", "kill -9 web after the log's ack, before 202", at_step("after_ack", "web"), is_short=BOTH),
+    Fault("F1", "kill -9 web under load", kill_web),
+    Fault("F2", "kill -9 web after the log's ack, before 202", at_step("after_ack", "web"), is_short=("valkey",)),
     Fault("F3", "kill -9 worker before the commit", at_step("before_commit", *WORKERS), is_short=("valkey",)),
     Fault("F4", "kill -9 worker after the commit, before the log's", at_step("after_commit", *WORKERS), is_short=KAFKA),
     Fault("F5", "kill -9 worker between commit and hot sets", at_step("after_db", *WORKERS)),
