@@ -96,7 +96,7 @@ class Campaign:
                 Run(site, fault, outcome, folder, name).go()
             except Exception as error:  # one run that went wrong must not take the others' results with it
                 outcome.failures.append(f"{type(error).__name__}: {error}")
-                site.heal()
+                site.renew()
         return outcome
 
 

@@ -198,6 +198,12 @@ class Installation:
                 raise RuntimeError(f"not ready within {READY_SECONDS:.0f} s; logs are in {self.folder.logs}")
             time.sleep(0.05)
 
+    def renew(self) -> None:
+        """Web and workers anew, when they did not heal by themselves."""
+        for name in ("web", *WORKERS):
+            self.kill(name)
+        self.heal()
+
     def revive(self) -> None:
         """Starts what has ended, as the supervisor does."""
         for name in (*self.servers, "web", *WORKERS):

@@ -75,7 +75,7 @@ def rolling_restart(scene: Scene) -> None:
 
 
 FAULTS = (
-    Fault("F1", "kill -9 web under load", kill_web, is_short=("valkey",)),
+    Fault("F1", "kill -9 web under load", kill_web),
     Fault("F2", "kill -9 web after the log's ack, before 202", at_step("after_ack", "web"), is_short=("valkey",)),
     Fault("F3", "kill -9 worker before the commit", at_step("before_commit", *WORKERS), is_short=("valkey",)),
     Fault("F4", "kill -9 worker after the commit, before the log's", at_step("after_commit", *WORKERS), is_short=KAFKA),

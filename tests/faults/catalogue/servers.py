@@ -9,7 +9,7 @@ from typing import Any
 
 from core.database import as_owner
 from core.valkey import open_valkey
-from tests.faults.fault import BOTH, KAFKA, DidNotStrike, Fault, Scene, Strike
+from tests.faults.fault import KAFKA, DidNotStrike, Fault, Scene, Strike
 from tests.faults.installation import WORKERS
 
 BACKENDS = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'cloudmetrics%'"
@@ -157,7 +157,7 @@ def full_disk(server: str | None) -> Strike:
 
 
 FAULTS = (
-    Fault("F8", "kill -9 the log's server", killed(None), is_short=BOTH),
+    Fault("F8", "kill -9 the log's server", killed(None), is_short=("valkey",)),
     Fault("F9", "log's server frozen 25 s", frozen(None, 25.0)),
     Fault("F10", "log away when web and workers start", log_away_at_start),
     Fault("F13", "log's disk full", full_disk(None), needs_disk=True, may_end=("kafka", "valkey")),
