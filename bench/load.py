@@ -103,36 +103,3 @@ async def send_all(port: int, requests: Sequence[bytes], *, seconds: float, conn
     await asyncio.gather(*ends)
     outcome.seconds = time.perf_counter() - started
     return outcome
-
-
-async def send_paced(port: int, requests: Iterator[bytes], *, rate: float, seconds: float) -> Outcome:
-    """Sends at a steady rate, whether or not answers are late: each request on the first free of 64 connections."""
-    outcome, started = Outcome(), time.perf_counter()
-    waiting: asyncio.Queue[bytes] = asyncio.Queue()
-
-    async def serve() -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        while (request := await waiting.get()) != b"":
-            sent_at = time.perf_counter()
-            writer.write(request)
-            head = await reader.readuntil(END)
-            at = head.lower().find(LENGTH) + len(LENGTH)
-            body = await reader.readexactly(int(head[at : head.find(b"\r\n", at)]))
-            outcome.statuses[int(head[9:12])] += 1
-            outcome.latencies.append(time.perf_counter() - sent_at)
-            if not head.startswith(b"HTTP/1.1 202"):
-                outcome.refusal = body.decode()[:300]
-        writer.close()
-
-    servers = [asyncio.create_task(serve()) for _ in range(64)]
-    sent = 0
-    while (now := time.perf_counter() - started) < seconds:
-        while sent < now * rate:
-            waiting.put_nowait(next(requests))
-            sent += 1
-        await asyncio.sleep(min(1 / rate, 0.01))
-    for _ in servers:
-        waiting.put_nowait(b"")
-    await asyncio.gather(*servers)
-    outcome.seconds = time.perf_counter() - started
-    return outcome

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for action in (replay, drop):
         which = action.add_mutually_exclusive_group(required=True)
         which.add_argument("place", nargs="?", help="worker:topic:partition:offset, see `list`")
-        which.add_argument("--all", action="store_true", help="all of them, or of --tenant")
+        which.add_argument("--all", action="store_true", help=f"all of them, or of --tenant; {MOST:,} a call")
     for action in (listing, replay, drop):
         action.add_argument("--tenant", default="", help="slug: only this tenant's")
     for action in (listing, show, replay, drop):

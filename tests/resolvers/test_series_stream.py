@@ -26,7 +26,7 @@ from tests.conftest import make_key
 from web.auth.keys import KnownKey
 from web.graphql_door import GraphQLDoor
 from web.ingest.rest import IngestDoor
-from web.services import open_services
+from web.services import Services, open_services
 
 HEARTBEAT_SECONDS = 0.4
 QUESTION = MetricQuestion(metric="events", last="10m", interval=Interval.MINUTE)
@@ -37,10 +37,20 @@ async def context(settings: Settings, database: Database, tenant: Tenant) -> Asy
     key, _ = await make_key(database, settings, tenant)
     quick = dataclasses.replace(settings, heartbeat_seconds=HEARTBEAT_SECONDS)
     async with open_services(quick) as services:
-        # Its first connection may tell early readers to look again, which is no part of these tests.
-        await asyncio.sleep(0.5)
+        await until_connected(services)
         door = GraphQLDoor(services, IngestDoor(services).ingest)
         yield door.context(KnownKey(key, (), 0), None, "request")
+
+
+async def until_connected(services: Services) -> None:
+    """The first connection tells readers who came before it to look again, which is no part of these tests."""
+    async with services.live.subscribe("ready") as reader, asyncio.timeout(20):
+        while True:
+            await services.live.publish("ready", "yes")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await reader.next()
+                    return
 
 
 async def test_a_quiet_stream_sends_heartbeats_that_count(context: Context) -> None:
