@@ -32,7 +32,8 @@ CREATE TEMP TABLE one AS SELECT * FROM events WHERE id = '{id}';
 UPDATE one SET ts = ts + interval '1 millisecond';
 INSERT INTO events SELECT * FROM one
 """
-STRANGE_ROW = DOUBLE_ROW.replace("SET ts", "SET id = gen_random_uuid(), ts")
+# The highest id there is, so that a row picked by ONE_ROW afterwards is one that was sent.
+STRANGE_ROW = DOUBLE_ROW.replace("SET ts", "SET id = 'ffffffff-ffff-ffff-ffff-ffffffffffff', ts")
 CHANGED_ROW = "UPDATE events SET bytes = coalesce(bytes, 0) + 1 WHERE tenant_id = $1 AND id = $2"
 ADD_TO_CELL = """
 UPDATE {table} SET {column} = {column} + $2 WHERE ctid = (
