@@ -30,7 +30,8 @@ IDLE_SECONDS = 15
 
 # A plan is kept, and may be of a day when the tables were nearly empty: read whole for each of ten thousand cells, or
 # joined row by row, they take a minute where their keys take a second.
-WRITER_SETTINGS = {"enable_nestloop": "off", "enable_seqscan": "off"}
+# Ten thousand staged events and their sort fit into memory with these; without, they go through files.
+WRITER_SETTINGS = {"enable_nestloop": "off", "enable_seqscan": "off", "work_mem": "32MB", "temp_buffers": "32MB"}
 
 CHECK_ROLE = named("database", "check_role")
 BEGIN = named("database", "begin")
@@ -83,9 +84,16 @@ class Session:
         status: str = await self._connection.execute(query.text, *args, timeout=self._seconds)
         return status
 
-    async def copy(self, table: str, columns: Sequence[str], records: Iterable[Sequence[object]]) -> None:
-        """Binary COPY of tuples into a table (staging tables, mostly)."""
-        await self._connection.copy_records_to_table(table, records=records, columns=columns, timeout=self._seconds)
+    async def copy_binary(self, table: str, columns: Sequence[str], chunks: Iterable[bytes]) -> None:
+        """COPY of rows that are in PostgreSQL's binary format already."""
+        await self._connection.copy_to_table(
+            table, source=_each(chunks), columns=columns, format="binary", timeout=self._seconds
+        )
+
+
+async def _each(chunks: Iterable[bytes]) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        yield chunk
 
 
 class Database:

@@ -2,13 +2,15 @@
 
 `IncomingEvent` is one event as sent (JSON). `RawBatch` is one accepted request, the value of a record of
 `events.raw*`: a small header and the verified body, byte for byte. `EnrichedEvent` is what enrichment makes of
-one event; `EnrichedBatch` is the value of a record of `events.enriched`.
+one event; `EnrichedBatch` is the value of a record of `events.enriched`. `LoggedEvent` is one event as enrichment
+reads it out of a verified body.
 """
 
 from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import blake2b
@@ -35,7 +37,8 @@ MAX_TYPE_LENGTH = 200
 HASHES_KEPT = 50_000
 
 
-class EventContext(msgspec.Struct, frozen=True):
+# Structs without cycles are none of the collector's business: `gc=False` saves it a look at each.
+class EventContext(msgspec.Struct, frozen=True, gc=False):
     """Where an event happened, as the SDK saw it; `ip` and `user_agent` default to the request's own."""
 
     ip: str | None = None
@@ -68,7 +71,18 @@ class IncomingBatch(msgspec.Struct, frozen=True):
     historical: bool = False
 
 
-class AcceptedEvent(msgspec.Struct, frozen=True, array_like=True):
+class LoggedEvent(msgspec.Struct, frozen=True, gc=False):
+    """One event of a body that the door verified; its properties stay the JSON that they were sent as."""
+
+    type: str
+    session_id: str | None = None
+    user_id: str | None = None
+    anonymous_id: str | None = None
+    properties: msgspec.Raw = msgspec.Raw(b"{}")
+    context: EventContext = EventContext()
+
+
+class AcceptedEvent(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Which event of a body was taken: its index, its id and its corrected time in epoch milliseconds."""
 
     index: int
@@ -91,14 +105,21 @@ class RawBatch(msgspec.Struct, frozen=True):
     body: bytes = b""
 
 
-class EnrichedEvent(msgspec.Struct, frozen=True, kw_only=True):
+# `bytes` is a field below, so the type needs other names: an id's 16 bytes, and a JSON text.
+IdBytes = bytes
+Json = bytes
+
+
+class EnrichedEvent(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One event with everything that metrics, filters and search ask of it. Text that is not known is ''.
 
-    `visitor` and `session` are 64-bit hashes (signed, as PostgreSQL's bigint) of what uniques count: `user_id`,
-    else `anonymous_id`, else a keyed hash of tenant, address and agent; and `session_id`, None when absent.
+    In the log an event is its values alone, in this order, and a new field goes to the end: names would take as much
+    room as what they name. `id` is the 16 bytes of a UUID; `properties` is a JSON object, as it was sent. `visitor` and
+    `session` are 64-bit hashes (signed, as PostgreSQL's bigint) of what uniques count: `user_id`, else `anonymous_id`,
+    else a keyed hash of tenant, address and agent; and `session_id`, None when absent.
     """
 
-    id: UUID
+    id: IdBytes
     type: str
     timestamp_ms: int
     received_ms: int
@@ -126,12 +147,12 @@ class EnrichedEvent(msgspec.Struct, frozen=True, kw_only=True):
     locale: str = ""
     campaign: dict[str, str] = {}
     is_bot: bool = False
-    properties: dict[str, Any] = {}
+    properties: Json = b"{}"
     enrichment_version: int = 0
     enrichment_errors: list[str] = []
 
 
-class EnrichedBatch(msgspec.Struct, frozen=True):
+class EnrichedBatch(msgspec.Struct, frozen=True, array_like=True):
     """One accepted request after enrichment."""
 
     tenant_id: UUID
@@ -155,6 +176,10 @@ class _Envelope(msgspec.Struct, frozen=True):
     historical: bool = False
 
 
+class _LoggedBody(msgspec.Struct, frozen=True, gc=False):
+    events: list[LoggedEvent]
+
+
 _BODY_LENGTH = struct.Struct(">I")
 _header_encoder = msgspec.msgpack.Encoder()
 _header_decoder = msgspec.msgpack.Decoder(RawBatch)
@@ -162,6 +187,8 @@ _enriched_encoder = msgspec.msgpack.Encoder()
 _enriched_decoder = msgspec.msgpack.Decoder(EnrichedBatch)
 _body_decoder = msgspec.json.Decoder(_Envelope)
 _event_decoder = msgspec.json.Decoder(IncomingEvent)
+_logged_body_decoder = msgspec.json.Decoder(_LoggedBody)
+_logged_event_decoder = msgspec.json.Decoder(LoggedEvent)
 
 
 def encode_raw(batch: RawBatch) -> bytes:
@@ -216,6 +243,21 @@ def decode_event(raw: msgspec.Raw | bytes) -> IncomingEvent:
         msgspec.DecodeError, msgspec.ValidationError: not JSON, or not of this shape; names the field.
     """
     return _event_decoder.decode(raw)
+
+
+def decode_logged(body: bytes, accepted: Sequence[AcceptedEvent]) -> list[LoggedEvent]:
+    """The accepted events of a body, in their order.
+
+    Raises:
+        ValueError, LookupError, RecursionError: the body is not the one that the door verified.
+    """
+    try:
+        events = _logged_body_decoder.decode(body).events
+    except ValueError:
+        # One that was refused beside them has another shape: those that were taken are read one by one.
+        raw = decode_body(body).events
+        return [_logged_event_decoder.decode(raw[event.index]) for event in accepted]
+    return [events[event.index] for event in accepted]
 
 
 def new_event_id(epoch_ms: int, seed: bytes | None = None) -> EventId:

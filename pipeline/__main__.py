@@ -34,6 +34,7 @@ from pipeline.aggregate import Aggregator
 from pipeline.bridge import Bridge
 from pipeline.deadletter import DeadLetterIndex
 from pipeline.enrich import Enricher
+from pipeline.enrichment.agent import build_parser
 from pipeline.enrichment.sources import EnrichmentSources
 from pipeline.retention import RetentionKeeper
 from pipeline.worker import Worker, run_worker
@@ -67,6 +68,7 @@ async def _build(kind: str, parts: Parts, stack: AsyncExitStack) -> tuple[list[W
     if kind == "enrich":
         master_key = parts.settings.master_key_bytes()
         visitor_keys = lru_cache(maxsize=TENANT_KEYS)(lambda tenant: visitor_key(master_key, tenant))
+        build_parser()
         sources = EnrichmentSources.open(parts.settings.geo_database, visitor_keys)
         return [Enricher(parts.log, sources).worker()], [_trim_log(parts)]
     if kind == "aggregate":

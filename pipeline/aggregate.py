@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import struct
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -13,7 +15,7 @@ import msgspec
 
 from core import failpoints
 from core.database import Database
-from core.errors import DatabaseUnavailable
+from core.errors import DatabaseUnavailable, Fenced
 from core.eventlog import EventLog, Offset, Partition, Record
 from core.events import EnrichedBatch, decode_enriched, encode_enriched
 from core.rollups import (
@@ -25,20 +27,46 @@ from core.rollups import (
     encode_updates,
 )
 from core.topics import ENRICHED_TOPICS, UPDATES
+from pipeline.appending import append_all
+from pipeline.prepared import Prepared, prepare
 from pipeline.store import Counted, Store
-from pipeline.worker import Poison, Worker
+from pipeline.worker import Poison, Process, Worker
 
 GROUP = "aggregate"
-MAX_RECORDS = 100
+MAX_RECORDS = 200
+# What one transaction counts at most: more would not make an event cheaper, and a retry dearer.
+MAX_EVENTS = 10_000
 # What one value can make the database, or the encoding of its protocol, refuse for good.
 REFUSED = (
     asyncpg.DataError,
     asyncpg.IntegrityConstraintViolationError,
     asyncpg.ProgramLimitExceededError,
+    struct.error,
     OverflowError,
     ValueError,
     TypeError,
 )
+
+
+Decoded = tuple[Record, EnrichedBatch]
+NOTHING = Prepared([], [], [], [], {})
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Records of one partition that are counted in one transaction; not prepared, when one holds a value that cannot
+    be encoded."""
+
+    partition: Partition
+    decoded: Sequence[Decoded]
+    prepared: Prepared | None
+
+
+async def _part_of(partition: Partition, decoded: Sequence[Decoded]) -> _Part:
+    try:
+        return _Part(partition, decoded, await prepare([batch for _, batch in decoded]))
+    except REFUSED:
+        return _Part(partition, decoded, None)
 
 
 class Aggregator:
@@ -49,15 +77,19 @@ class Aggregator:
         # Offsets of another log mean nothing in this one.
         self._store = Store(database, f"{GROUP}/{log.name}")
         self._expected: dict[Partition, Offset] = {}
-        # Records counted one by one while looking for one that the database refuses.
-        self._counted_alone: set[tuple[Partition, Offset]] = set()
+        # How often places were given out: what was read before is not to be counted after.
+        self._generation = 0
+        # Records that are counted while others of the same poll are not: should one of those be put aside, the poll
+        # is processed again without it.
+        self._counted: set[tuple[Partition, Offset]] = set()
 
     def worker(self) -> Worker:
         consumer = self._log.consume(GROUP, ENRICHED_TOPICS, self._on_assigned)
-        return Worker(GROUP, consumer, self._log, self._process, MAX_RECORDS)
+        return Worker(GROUP, consumer, self._log, self._process, MAX_RECORDS, self._prepare)
 
     async def _on_assigned(self, partitions: Sequence[Partition]) -> Mapping[Partition, Offset]:
         """Looks up where to go on, and says again what the last transaction changed: it may have died unsaid."""
+        self._generation += 1
         places = {}
         for partition in partitions:
             self._expected.pop(partition, None)
@@ -68,19 +100,44 @@ class Aggregator:
                     await self._tell(decode_update_list(position.last_update))
         return places
 
-    async def _process(self, records: Sequence[Record], offsets: Mapping[Partition, Offset]) -> None:
-        todo = [record for record in records if (record.partition, record.offset) not in self._counted_alone]
-        decoded = [(record, _decode(record)) for record in todo]
-        await self._store.ensure_partitions(batch for _, batch in decoded)
-        for partition, next_offset in offsets.items():
-            mine = [(record, batch) for record, batch in decoded if record.partition == partition]
-            await self._count(partition, mine, next_offset)
-        self._counted_alone.clear()
+    async def _prepare(self, records: Sequence[Record]) -> Process:
+        """Reads and folds records before their turn."""
+        generation = self._generation
+        parts = await self._parts_of(records)
 
-    async def _count(
-        self, partition: Partition, decoded: Sequence[tuple[Record, EnrichedBatch]], next_offset: Offset
-    ) -> None:
-        first = decoded[0][0].offset if decoded else next_offset
+        async def process(records: Sequence[Record], offsets: Mapping[Partition, Offset]) -> None:
+            if generation != self._generation:
+                raise Fenced("partitions were given out after these records were read")
+            await self._count_all(parts, offsets)
+
+        return process
+
+    async def _process(self, records: Sequence[Record], offsets: Mapping[Partition, Offset]) -> None:
+        todo = [record for record in records if (record.partition, record.offset) not in self._counted]
+        await self._count_all(await self._parts_of(todo), offsets)
+
+    async def _parts_of(self, records: Sequence[Record]) -> list[_Part]:
+        """Records as they are counted together: those of a partition, up to so many events."""
+        by_partition: dict[Partition, list[Decoded]] = {}
+        for record in records:
+            by_partition.setdefault(record.partition, []).append((record, _decode(record)))
+            await asyncio.sleep(0)
+        return [
+            await _part_of(partition, part) for partition, decoded in by_partition.items() for part in split(decoded)
+        ]
+
+    async def _count_all(self, parts: Sequence[_Part], offsets: Mapping[Partition, Offset]) -> None:
+        await self._store.ensure_partitions(batch for part in parts for _, batch in part.decoded)
+        for partition, next_offset in offsets.items():
+            *firsts, last = [part for part in parts if part.partition == partition] or [_Part(partition, [], NOTHING)]
+            for part in firsts:
+                await self._count(part, part.decoded[-1][0].next_offset)
+            await self._count(last, next_offset)
+        self._counted.clear()
+
+    async def _count(self, part: _Part, next_offset: Offset) -> None:
+        partition = part.partition
+        first = part.decoded[0][0].offset if part.decoded else next_offset
         expected = self._expected.get(partition, first)
         updates: list[BucketUpdates] = []
 
@@ -89,41 +146,42 @@ class Aggregator:
             return next_offset, encode_update_list(updates)
 
         try:
-            await self._store.transact(partition, [batch for _, batch in decoded], expected, write)
+            if part.prepared is None:
+                raise ValueError("a value has no place in a column")
+            await self._store.transact(partition, part.prepared, expected, write)
         except asyncpg.CheckViolationError as error:
             # The one check of these tables is the partitions' own: a day that was met here is dropped.
             self._store.forget_days()
             raise DatabaseUnavailable from error
         except REFUSED as error:
-            await self._find_culprit(partition, decoded, error)
+            await self._find_culprit(part, error)
             return
         self._expected[partition] = next_offset
+        self._counted.update((partition, record.offset) for record, _ in part.decoded)
         failpoints.reached("after_db")
         await self._tell(updates)
         failpoints.reached("after_commit")
 
-    async def _find_culprit(
-        self, partition: Partition, decoded: Sequence[tuple[Record, EnrichedBatch]], error: Exception
-    ) -> None:
+    async def _find_culprit(self, part: _Part, error: Exception) -> None:
         """The database refuses a value: counts record by record, so that only the one that holds it is put aside."""
-        if len(decoded) == 1:
-            raise await self._poison(*decoded[0], error) from error
-        if not decoded:
+        if not part.decoded:
             raise error
-        for record, batch in decoded:
-            await self._count(partition, [(record, batch)], record.next_offset)
-            self._counted_alone.add((partition, record.offset))
+        if len(part.decoded) == 1:
+            raise await self._poison(part, error) from error
+        for record, batch in part.decoded:
+            await self._count(await _part_of(part.partition, [(record, batch)]), record.next_offset)
 
-    async def _poison(self, record: Record, batch: EnrichedBatch, error: Exception) -> Poison:
+    async def _poison(self, part: _Part, error: Exception) -> Poison:
         """A record that is refused, and the record without those of its events that are refused alone."""
+        ((record, batch),) = part.decoded
         good, bad = [], []
         for event in batch.events:
-            alone = msgspec.structs.replace(batch, events=[event])
             try:
-                await self._store.rehearse(record.partition, [alone])
+                alone = await prepare([msgspec.structs.replace(batch, events=[event])])
+                await self._store.rehearse(record.partition, alone)
                 good.append(event)
             except REFUSED:
-                bad.append(str(event.id))
+                bad.append(str(UUID(bytes=event.id)))
         reason = f"the database refuses it: {type(error).__name__} (events {', '.join(bad) or 'only together'})"
         if not good or not bad:
             return Poison(record, reason)
@@ -131,14 +189,26 @@ class Aggregator:
         return Poison(record, reason, replace(record, value=mended))
 
     async def _tell(self, updates: list[BucketUpdates]) -> None:
-        for update in updates:
-            await self._log.append(UPDATES, update.tenant_id.bytes, encode_updates(update))
+        await append_all(self._log, [(UPDATES, update.tenant_id.bytes, encode_updates(update)) for update in updates])
 
     async def make_partitions_ahead(self, retention_classes: Sequence[str], days: int = 7) -> None:
         """Tables for yesterday and the coming week, so that no event waits for one at midnight."""
         today = datetime.now(UTC).date()
         wanted = {(name, today + timedelta(days=n)) for name in retention_classes for n in range(-1, days + 1)}
         await self._store.ensure_days(wanted)
+
+
+def split(decoded: Sequence[Decoded], most: int = MAX_EVENTS) -> list[list[Decoded]]:
+    """Records in parts of at most so many events; one record that has more is a part."""
+    parts: list[list[Decoded]] = []
+    events = 0
+    for record, batch in decoded:
+        if not parts or events + len(batch.events) > most:
+            parts.append([])
+            events = 0
+        parts[-1].append((record, batch))
+        events += len(batch.events)
+    return parts
 
 
 def updates_of(counted: Counted, shard: int, offset: Offset, now: float) -> list[BucketUpdates]:

@@ -17,7 +17,7 @@ from core.queries import named
 from core.rollups import HOT_SECONDS, BucketUpdates, ChangedBucket, LiveNotice, decode_updates, encode_notice
 from core.topics import UPDATES_TOPICS, live_channel
 from core.valkey import VALKEY_AWAY, is_refusal
-from pipeline.store import slot_of, summary_of
+from pipeline.rollup_writer import slot_of, summary_of
 from pipeline.worker import Poison, Worker
 
 log = logging.getLogger(__name__)

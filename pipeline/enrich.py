@@ -9,6 +9,7 @@ from core import failpoints
 from core.eventlog import EventLog, Offset, Partition, Record
 from core.events import RawBatch, decode_raw, encode_enriched
 from core.topics import ENRICHED, RAW_TOPICS
+from pipeline.appending import append_all
 from pipeline.enrichment.batch import enrich_batch
 from pipeline.enrichment.sources import EnrichmentSources
 from pipeline.worker import Poison, Worker
@@ -36,8 +37,7 @@ class Enricher:
             # Agents never seen take a millisecond each: others in this process must get their turn.
             await asyncio.sleep(0)
         failpoints.reached("before_append")
-        for record, value in enriched:
-            await self._log.append(ENRICHED, record.key, value)
+        await append_all(self._log, [(ENRICHED, record.key, value) for record, value in enriched])
         failpoints.reached("after_append")
 
 

@@ -15,7 +15,7 @@ from core.queries import named
 from core.retention import Retention
 from core.rollups import DIMENSIONS, TOTAL, Resolution
 from core.tenancy import Tier
-from pipeline.store import TABLES
+from pipeline.rollup_writer import TABLES
 
 log = logging.getLogger(__name__)
 

@@ -10,23 +10,23 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from functools import lru_cache
-from operator import attrgetter
-from typing import Any
 from uuid import UUID
 
-import msgspec
+import asyncpg
 
 from core import failpoints
 from core.database import Database, Session
 from core.errors import Fenced
 from core.eventlog import Offset, Partition
-from core.events import EnrichedBatch, EnrichedEvent, from_epoch_ms
+from core.events import EnrichedBatch
 from core.queries import named
-from core.rollups import TOTAL, Resolution, Slot
-from core.summary import Summary, SummaryRow
-from pipeline.fold import Cell, Tallies, Tally, fold_all
+from core.rollups import Slot
+from core.summary import SummaryRow
+from pipeline.event_rows import COLUMNS, STAGED_COLUMNS
+from pipeline.prepared import Group, Prepared, fold_groups, giving_way, grouped
+from pipeline.rollup_writer import RollupWriter, Touched, totals_of
 
 READ_OFFSET = named("aggregate", "read_offset")
 LOCK_OFFSET = named("aggregate", "lock_offset")
@@ -34,34 +34,15 @@ START_OFFSET = named("aggregate", "start_offset")
 MOVE_OFFSET = named("aggregate", "move_offset")
 ENSURE_PARTITION = named("aggregate", "ensure_partition")
 STAGE_EVENTS = named("aggregate", "stage_events_table")
-STAGE_ROLLUPS = named("aggregate", "stage_rollups_table")
-INSERT_EVENTS = named("aggregate", "insert_new_events")
+SAVEPOINT = named("aggregate", "savepoint")
+ROLL_BACK = named("aggregate", "roll_back")
+INSERT_ALL = named("aggregate", "insert_all_events").filled(columns=COLUMNS.text)
+INSERT_NEW = named("aggregate", "insert_new_events").filled(columns=COLUMNS.text)
 ADD_USAGE = named("aggregate", "add_usage")
-TABLES = {r: named("aggregate", f"table_{r.value}").text for r in Resolution}
-READ_CELLS = {r: named("aggregate", "read_cells").filled(table=TABLES[r]) for r in Resolution}
-WRITE_CELLS = {r: named("aggregate", "write_cells").filled(table=TABLES[r]) for r in Resolution}
 
-EVENT_COLUMNS = (
-    "tenant_id", "retention_class", "ts", "id", "received_at", "type", "key_id", "visitor", "session", "session_id",
-    "user_id", "anonymous_id", "page_path", "referrer_host", "country", "device", "browser", "os", "method", "status",
-    "duration_ms", "bytes", "is_bot", "details",
-)  # fmt: skip
-CELL_COLUMNS = (
-    "tenant_id", "dimension", "bucket", "type", "value", "is_bot", "shard", "count", "errors", "bytes",
-    "duration_count", "duration_sum", "duration_min", "duration_max", "visitors", "sessions", "durations",
-    "resolution",
-)  # fmt: skip
-
-# What of an event's context has no column of its own.
-CONTEXT_FIELDS = ("page_url", "referrer", "region", "city", "ip", "user_agent", "locale", "campaign")
-_context_of = attrgetter(*CONTEXT_FIELDS)
-
-SUMMARY_COLUMNS = len(SummaryRow.__struct_fields__)
 DAY_MS = 86_400_000
-# Slots of which the writer remembers that they may have rows: some hours of many tenants.
-MAX_MET = 100_000
-
-_json = msgspec.json.Encoder()
+# To look for known events costs half as much again as to take all for new; to be wrong about that costs it twice.
+CAREFUL_TRANSACTIONS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +57,10 @@ class Position:
 class Counted:
     """What one batch changed: how many events of each tenant were new, and the new total of every changed minute."""
 
-    new_events: Counter[UUID]
+    new_events: Mapping[UUID, int]
     minutes: dict[Slot, SummaryRow]
 
 
-Known = dict[Slot, dict[Cell, Summary]]
 UpdateWriter = Callable[[Counted], tuple[Offset, bytes]]
 
 
@@ -95,7 +75,11 @@ class Store:
         self._database = database
         self._consumer = consumer
         self._ensured: set[tuple[str, date]] = set()
-        self._met: set[tuple[Resolution, int, Slot]] = set()
+        self._rollups = RollupWriter()
+        # For so many transactions events are taken for known, since one was.
+        self._careful = 0
+        # Where this worker left each shard: while it stands there, nobody else has written it.
+        self._left: dict[int, tuple[Partition, Offset]] = {}
 
     async def position(self, partition: Partition) -> Position | None:
         """Where the group stands on a partition; None before its first transaction there."""
@@ -105,9 +89,10 @@ class Store:
 
     async def ensure_partitions(self, batches: Iterable[EnrichedBatch]) -> None:
         """Makes the tables of days that this worker has not met; a transaction of its own, so that it locks briefly."""
-        wanted = {
-            (batch.retention_class, day_of(event.timestamp_ms // DAY_MS)) for batch in batches for event in batch.events
-        }
+        wanted: set[tuple[str, date]] = set()
+        for batch in batches:
+            days = {event.timestamp_ms // DAY_MS for event in batch.events}
+            wanted.update((batch.retention_class, day_of(day)) for day in days)
         await self.ensure_days(wanted)
 
     async def ensure_days(self, wanted: set[tuple[str, date]]) -> None:
@@ -121,7 +106,7 @@ class Store:
         self._ensured.clear()
 
     async def transact(
-        self, partition: Partition, batches: Sequence[EnrichedBatch], expected: Offset, write: UpdateWriter
+        self, partition: Partition, prepared: Prepared, expected: Offset, write: UpdateWriter
     ) -> Counted:
         """Counts batches that begin at `expected`.
 
@@ -130,170 +115,77 @@ class Store:
         Raises:
             Fenced: the partition no longer stands at `expected`; nothing was written.
         """
+        if self._left.pop(partition.number, None) != (partition, expected):
+            self._rollups.forget(partition.number)
         async with self._database.as_writer() as session:
             place = (self._consumer, partition.topic, partition.number)
             await session.execute(START_OFFSET, *place, expected)
             row = await session.fetchrow(LOCK_OFFSET, *place)
             if row is None or row["next_offset"] != expected:
                 raise Fenced(f"{partition} stands at {row and row['next_offset']}, not at {expected}")
-            counted = await self._count(session, partition, batches)
+            counted, touched = await self._count(session, partition, prepared)
             next_offset, update = write(counted)
             if await session.fetchrow(MOVE_OFFSET, *place, expected, next_offset, update) is None:
                 raise Fenced(f"{partition} was moved by another worker")
             failpoints.reached("before_commit")
+        self._rollups.keep(partition.number, touched)
+        self._left[partition.number] = partition, next_offset
         return counted
 
-    async def rehearse(self, partition: Partition, batches: Sequence[EnrichedBatch]) -> None:
+    async def rehearse(self, partition: Partition, prepared: Prepared) -> None:
         """Counts batches as `transact` would, and takes it back: whether the database refuses them shows."""
         with suppress(_TakenBack):
             async with self._database.as_writer() as session:
-                await self._count(session, partition, batches)
+                await self._count(session, partition, prepared)
                 raise _TakenBack
 
-    async def _count(self, session: Session, partition: Partition, batches: Sequence[EnrichedBatch]) -> Counted:
-        by_id: dict[tuple[UUID, UUID], tuple[EnrichedBatch, EnrichedEvent]] = {}
-        for batch in batches:
-            for event in batch.events:
-                by_id.setdefault((batch.tenant_id, event.id), (batch, event))
-        new = await self._insert_events(session, by_id)
-        await self._add_usage(session, batches, by_id, new)
-        tallies = fold_all((tenant_id, by_id[tenant_id, event_id][1]) for tenant_id, event_id in new)
-        minutes = await self._write_rollups(session, partition.number, tallies) if new else {}
-        return Counted(Counter(tenant_id for tenant_id, _ in new), minutes)
+    async def _count(self, session: Session, partition: Partition, prepared: Prepared) -> tuple[Counted, Touched]:
+        known = await self._insert_events(session, prepared) if prepared.unique else set()
+        groups, tallies = prepared.groups, prepared.tallies
+        if known:
+            groups = grouped([pair for place, pair in enumerate(prepared.unique) if place not in known])
+            tallies = await giving_way(fold_groups(groups))
+        await self._add_usage(session, prepared.batches, groups)
+        new_events: Counter[UUID] = Counter()
+        for batch, events in groups:
+            new_events[batch.tenant_id] += len(events)
+        touched = await self._rollups.write(session, partition.number, tallies) if groups else {}
+        return Counted(new_events, totals_of(touched)), touched
 
-    async def _insert_events(
-        self, session: Session, by_id: dict[tuple[UUID, UUID], tuple[EnrichedBatch, EnrichedEvent]]
-    ) -> list[tuple[UUID, UUID]]:
-        if not by_id:
-            return []
+    async def _insert_events(self, session: Session, prepared: Prepared) -> set[int]:
+        """Stores events; the places of those that were known."""
         await session.execute(STAGE_EVENTS)
-        await session.copy("staged_events", EVENT_COLUMNS, [event_row(b, e) for b, e in by_id.values()])
-        return [(row["tenant_id"], row["id"]) for row in await session.fetch(INSERT_EVENTS)]
+        await session.copy_binary("staged_events", STAGED_COLUMNS, prepared.rows)
+        if not self._careful:
+            await session.execute(SAVEPOINT)
+            try:
+                await session.execute(INSERT_ALL)
+                return set()
+            except asyncpg.UniqueViolationError:
+                await session.execute(ROLL_BACK)
+                self._careful = CAREFUL_TRANSACTIONS
+        self._careful -= 1
+        known = {row["place"] for row in await session.fetch(INSERT_NEW)}
+        if known:
+            self._careful = CAREFUL_TRANSACTIONS
+        return known
 
-    async def _add_usage(
-        self,
-        session: Session,
-        batches: Sequence[EnrichedBatch],
-        by_id: dict[tuple[UUID, UUID], tuple[EnrichedBatch, EnrichedEvent]],
-        new: list[tuple[UUID, UUID]],
-    ) -> None:
+    async def _add_usage(self, session: Session, batches: Sequence[EnrichedBatch], groups: Sequence[Group]) -> None:
         accepted: Counter[tuple[UUID, date, str]] = Counter()
-        for key in new:
-            batch = by_id[key][0]
-            accepted[batch.tenant_id, day_of(batch.received_ms // DAY_MS), batch.key_id] += 1
+        for batch, events in groups:
+            accepted[usage_key(batch)] += len(events)
         seen: Counter[tuple[UUID, date, str]] = Counter()
         for batch in batches:
-            seen[batch.tenant_id, day_of(batch.received_ms // DAY_MS), batch.key_id] += len(batch.events)
+            seen[usage_key(batch)] += len(batch.events)
         rows = [(*key, accepted[key], total - accepted[key]) for key, total in sorted(seen.items())]
         if rows:
             await session.execute(ADD_USAGE, *(list(column) for column in zip(*rows, strict=True)))
 
-    async def _write_rollups(
-        self, session: Session, shard: int, tallies: dict[Resolution, Tallies]
-    ) -> dict[Slot, SummaryRow]:
-        """Merges tallies into what this writer had in those cells, and stores the whole values."""
-        minutes: dict[Slot, SummaryRow] = {}
-        staged: list[tuple[object, ...]] = []
-        for resolution, added in tallies.items():
-            summaries = await self._read_known(session, resolution, shard, added)
-            for slot, cells in added.items():
-                staged += rollup_rows(resolution, shard, slot, cells, summaries.setdefault(slot, {}))
-                if resolution is Resolution.MINUTE:
-                    minutes[slot] = summaries[slot][TOTAL, ""].to_row()
-        await session.execute(STAGE_ROLLUPS)
-        await session.copy("staged_rollups", CELL_COLUMNS, staged)
-        for resolution in tallies:
-            await session.execute(WRITE_CELLS[resolution], resolution.value)
-        return minutes
 
-    async def _read_known(self, session: Session, resolution: Resolution, shard: int, added: Tallies) -> Known:
-        """What this writer has in these cells. A slot without its total has no cell at all: asked first, it saves
-        looking for each cell of a new bucket."""
-        met = {slot: cells for slot, cells in added.items() if (resolution, shard, slot) in self._met}
-        unmet = [slot for slot in added if slot not in met]
-        if unmet:
-            totals = await self._read_cells(session, resolution, shard, [(slot, TOTAL, "") for slot in unmet])
-            met |= {slot: added[slot] for slot in totals}
-        self._remember(resolution, shard, added)
-        return await self._read_cells(
-            session, resolution, shard, [(slot, *cell) for slot, cells in met.items() for cell in cells]
-        )
-
-    def _remember(self, resolution: Resolution, shard: int, slots: Iterable[Slot]) -> None:
-        """Notes slots that this writer has met; wrongly, when its transaction fails, which costs a look and no more."""
-        if len(self._met) > MAX_MET:
-            self._met.clear()
-        self._met.update((resolution, shard, slot) for slot in slots)
-
-    async def _read_cells(
-        self, session: Session, resolution: Resolution, shard: int, places: Sequence[tuple[Slot, str, str]]
-    ) -> Known:
-        if not places:
-            return {}
-        keys = [
-            (slot.tenant_id, dimension, bucket_time(slot.bucket), slot.type, value, slot.is_bot)
-            for slot, dimension, value in places
-        ]
-        rows = await session.fetch(READ_CELLS[resolution], shard, *(list(column) for column in zip(*keys, strict=True)))
-        known: Known = {}
-        for row in rows:
-            cells = known.setdefault(slot_of(row), {})
-            cells[row["dimension"], row["value"]] = Summary.from_row(summary_of(row))
-        return known
-
-
-def rollup_rows(
-    resolution: Resolution, shard: int, slot: Slot, cells: Mapping[Cell, Tally], summaries: dict[Cell, Summary]
-) -> list[tuple[object, ...]]:
-    """Counts a slot's tallies into its summaries, and gives what to store of each changed cell."""
-    tenant_id, bucket, type_, is_bot = slot
-    start, name = bucket_time(bucket), resolution.value
-    rows: list[tuple[object, ...]] = []
-    for cell, tally in cells.items():
-        summary = summaries.get(cell)
-        if summary is None:
-            summary = summaries[cell] = Summary()
-        tally.add_to(summary)
-        rows.append((tenant_id, cell[0], start, type_, cell[1], is_bot, shard, *summary.columns(), name))
-    return rows
-
-
-@lru_cache(maxsize=10_000)
-def bucket_time(bucket: int) -> datetime:
-    return datetime.fromtimestamp(bucket, UTC)
-
-
-def slot_of(row: Any) -> Slot:
-    """The slot of a rollup row whose `bucket` is in epoch seconds."""
-    return Slot(row["tenant_id"], row["bucket"], row["type"], row["is_bot"])
-
-
-def summary_of(row: Any) -> SummaryRow:
-    """The summary of a rollup row that ends with the summary's columns, in the order of `SummaryRow`."""
-    return SummaryRow(*row[-SUMMARY_COLUMNS:])
+def usage_key(batch: EnrichedBatch) -> tuple[UUID, date, str]:
+    return batch.tenant_id, day_of(batch.received_ms // DAY_MS), batch.key_id
 
 
 @lru_cache(maxsize=10_000)
 def day_of(epoch_day: int) -> date:
     return date(1970, 1, 1) + timedelta(days=epoch_day)
-
-
-def event_row(batch: EnrichedBatch, event: EnrichedEvent) -> tuple[object, ...]:
-    """One tuple of `EVENT_COLUMNS`."""
-    return (
-        batch.tenant_id, batch.retention_class, from_epoch_ms(event.timestamp_ms), event.id,
-        from_epoch_ms(batch.received_ms), event.type, batch.key_id, event.visitor, event.session, event.session_id,
-        event.user_id, event.anonymous_id, event.page_path, event.referrer_host, event.country, event.device,
-        event.browser, event.os, event.method, event.status, event.duration_ms, event.bytes, event.is_bot,
-        details_of(event),
-    )  # fmt: skip
-
-
-def details_of(event: EnrichedEvent) -> str:
-    """The one JSONB of an event: its properties, and the context that has no column."""
-    context = {name: value for name, value in zip(CONTEXT_FIELDS, _context_of(event), strict=True) if value}
-    details: dict[str, object] = {"properties": event.properties, "context": context}
-    if event.enrichment_errors:
-        details["enrichment_errors"] = event.enrichment_errors
-    details["enrichment_version"] = event.enrichment_version
-    return _json.encode(details).decode()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -44,6 +45,7 @@ class TooMuchPoison(CloudMetricsError):
 
 
 Process = Callable[[Sequence[Record], Mapping[Partition, Offset]], Awaitable[None]]
+Prepare = Callable[[Sequence[Record]], Coroutine[Any, Any, Process]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,9 @@ class Worker:
     `process` takes records and where each partition stands after them. It raises `Poison` for a bad one before it
     has had any effect, and is called again without it, or with what is mended of it (with no record at all when none
     is left).
+
+    `prepare`, where there is one, does what can be done before the records' turn comes, while those before them are
+    waited for; it gives the `process` for these records alone.
     """
 
     name: str
@@ -60,6 +65,15 @@ class Worker:
     log: EventLog
     process: Process
     max_records: int
+    prepare: Prepare | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """Records of one poll, and what will process them."""
+
+    records: list[Record]
+    process: asyncio.Task[Process] | None
 
 
 class PoisonLimit:
@@ -89,36 +103,60 @@ async def run_worker(worker: Worker, stop: asyncio.Event) -> None:
     """
     limit = PoisonLimit()
     delay, size = BACKOFF_SECONDS[0], worker.max_records
+    ahead: _Taken | None = None
     try:
         while not stop.is_set():
             try:
-                records = await worker.consumer.poll(max_records=size, wait_seconds=POLL_SECONDS)
-                if records:
-                    await _process_all(worker, records, limit)
+                taken = ahead or await _take(worker, size, POLL_SECONDS)
+                ahead = None
+                if taken is not None:
+                    # Not while they are processed: a consumer is not for two tasks at once.
+                    ahead = await _take(worker, size, 0.0) if worker.prepare else None
+                    await _process_all(worker, taken, limit)
                 delay, size = BACKOFF_SECONDS[0], min(size * 2, worker.max_records)
             except (Unavailable, Fenced) as error:
                 log.warning(
                     "worker waits",
                     extra={"action": "worker_retry", "worker": worker.name, "code": error.code, "seconds": delay},
                 )
+                _leave(ahead)
+                ahead = None
                 await _give_back(worker)
                 await _sleep(stop, delay)
                 # What takes too long together may be quick enough in parts.
                 delay, size = min(delay * 2, BACKOFF_SECONDS[1]), max(1, size // 2)
     finally:
+        _leave(ahead)
         await worker.consumer.close()
 
 
-async def _process_all(worker: Worker, records: list[Record], limit: PoisonLimit) -> None:
-    offsets = next_offsets(records)
-    remaining: Sequence[Record] = records
+async def _take(worker: Worker, max_records: int, wait_seconds: float) -> _Taken | None:
+    records = await worker.consumer.poll(max_records=max_records, wait_seconds=wait_seconds)
+    if not records:
+        return None
+    return _Taken(records, asyncio.create_task(worker.prepare(records)) if worker.prepare else None)
+
+
+def _leave(taken: _Taken | None) -> None:
+    """Gives up what was polled ahead: it is delivered again."""
+    if taken is not None and taken.process is not None:
+        taken.process.cancel()
+
+
+async def _process_all(worker: Worker, taken: _Taken, limit: PoisonLimit) -> None:
+    offsets = next_offsets(taken.records)
+    remaining: Sequence[Record] = taken.records
     stop_with: TooMuchPoison | None = None
+    preparing = taken.process
     while True:
         try:
-            await worker.process(remaining, offsets)
+            process = worker.process if preparing is None else await preparing
+            preparing = None
+            await process(remaining, offsets)
             limit.note_good(len(remaining))
             break
         except Poison as poison:
+            preparing = None
             await _put_aside(worker, poison)
             stop_with = limit.note_poison(poison.record.key) or stop_with
             remaining = [kept for record in remaining if (kept := _without(poison, record)) is not None]

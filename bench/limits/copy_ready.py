@@ -16,10 +16,18 @@ import asyncpg
 import uvloop
 
 from bench.payload import BATCH, Traffic
-from core.events import AcceptedEvent, RawBatch, decode_body, decode_event
+from core.events import (
+    AcceptedEvent,
+    EnrichedBatch,
+    EnrichedEvent,
+    RawBatch,
+    decode_body,
+    decode_event,
+    from_epoch_ms,
+)
 from pipeline.enrichment.batch import enrich_batch
 from pipeline.enrichment.sources import EnrichmentSources
-from pipeline.store import EVENT_COLUMNS, event_row
+from pipeline.event_rows import EVENT_COLUMNS, details_of
 
 ROWS = 5_000
 ID_COLUMN = EVENT_COLUMNS.index("id")
@@ -37,6 +45,17 @@ def ready_rows(count: int) -> list[tuple[object, ...]]:
         batch = enrich_batch(RawBatch(tenant_id, "key", "request", now_ms, accepted, body=body), sources, "self_hosted")
         rows += [event_row(batch, event) for event in batch.events]
     return rows
+
+
+def event_row(batch: EnrichedBatch, event: EnrichedEvent) -> tuple[object, ...]:
+    """One tuple of `EVENT_COLUMNS`."""
+    return (
+        batch.tenant_id, batch.retention_class, from_epoch_ms(event.timestamp_ms), UUID(bytes=event.id),
+        from_epoch_ms(batch.received_ms), event.type, batch.key_id, event.visitor, event.session, event.session_id,
+        event.user_id, event.anonymous_id, event.page_path, event.referrer_host, event.country, event.device,
+        event.browser, event.os, event.method, event.status, event.duration_ms, event.bytes, event.is_bot,
+        details_of(event).decode(),
+    )  # fmt: skip
 
 
 def with_new_ids(rows: list[tuple[object, ...]]) -> list[tuple[object, ...]]:

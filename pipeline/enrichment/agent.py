@@ -21,13 +21,19 @@ TV = re.compile(r"smart-?tv|appletv|googletv|hbbtv|roku|bravia|web0s", re.IGNORE
 
 # (device, browser, os, is_bot); '' is not known.
 Agent = tuple[str, str, str, bool]
+NO_AGENT: Agent = ("", "", "", False)
+
+
+def build_parser() -> None:
+    """Builds the parser, which it else does at the first agent: half a second in which nothing else gets its turn."""
+    ua_parser.parse("Mozilla/5.0")
 
 
 @lru_cache(maxsize=CACHE_ENTRIES)
 def parse_agent(text: str) -> Agent:
     """What a user agent says it is; a plain tuple, since the cache is the hot path."""
     if not text:
-        return "", "", "", False
+        return NO_AGENT
     parsed = ua_parser.parse(text)
     browser = parsed.user_agent.family if parsed.user_agent else ""
     system = parsed.os.family if parsed.os else ""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import maxminddb
 
@@ -16,8 +15,7 @@ CHECK_SECONDS = 10.0
 CACHE_ENTRIES = 50_000
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """ISO 3166 country code, region and city names; '' for not known."""
 
     country: str = ""

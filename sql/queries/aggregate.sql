@@ -1,8 +1,8 @@
 -- The aggregate worker's one transaction. In: enriched batches. Out: raw events, ledger, rollups, usage, offset.
 
 -- stage_events_table()
--- Where a batch lands by COPY before the keys decide what is new.
-CREATE TEMP TABLE IF NOT EXISTS staged_events (LIKE events) ON COMMIT DELETE ROWS;
+-- Where a batch lands by COPY before the keys decide what is new; `place` is a row's number in the batch.
+CREATE TEMP TABLE IF NOT EXISTS staged_events (LIKE events, place integer NOT NULL) ON COMMIT DELETE ROWS;
 
 -- stage_rollups_table()
 -- Where changed rollup rows land by COPY; `resolution` is 1m, 5m or 1h.
@@ -30,18 +30,42 @@ RETURNING next_offset;
 -- The table for a day, made when it is missing.
 SELECT maintenance.ensure_event_partition($1, $2);
 
+-- event_columns(...)
+-- What a row of events is, in the order in which the worker writes it.
+tenant_id, retention_class, ts, id, received_at, type, key_id, visitor, session, session_id, user_id, anonymous_id,
+page_path, referrer_host, country, device, browser, os, method, status, duration_ms, bytes, is_bot, details;
+
+-- savepoint()
+-- Before all staged events are taken for new.
+SAVEPOINT before_events;
+
+-- roll_back()
+-- One was not.
+ROLLBACK TO SAVEPOINT before_events;
+
+-- insert_all_events()
+-- Keeps all staged events; fails when the ledger or the raw table has seen one.
+WITH ledger AS (
+    INSERT INTO event_ids (tenant_id, event_id, received_on)
+    SELECT tenant_id, id, (received_at AT TIME ZONE 'UTC')::date FROM staged_events ORDER BY tenant_id, id
+)
+INSERT INTO events ({columns}) SELECT {columns} FROM staged_events;
+
 -- insert_new_events()
--- Staged events that neither the ledger (7 days) nor the raw table has seen; their ids.
+-- Keeps staged events that neither the ledger (7 days) nor the raw table has seen; gives the places of the others.
 WITH fresh AS (
     INSERT INTO event_ids (tenant_id, event_id, received_on)
     SELECT tenant_id, id, (received_at AT TIME ZONE 'UTC')::date FROM staged_events ORDER BY tenant_id, id
     ON CONFLICT DO NOTHING
-    RETURNING tenant_id, event_id
+    RETURNING tenant_id AS of_tenant, event_id
+), kept AS (
+    INSERT INTO events ({columns})
+    SELECT {columns} FROM staged_events JOIN fresh ON of_tenant = tenant_id AND event_id = id
+    ON CONFLICT DO NOTHING
+    RETURNING tenant_id, id
 )
-INSERT INTO events
-SELECT s.* FROM staged_events s JOIN fresh f ON f.tenant_id = s.tenant_id AND f.event_id = s.id
-ON CONFLICT DO NOTHING
-RETURNING tenant_id, id;
+SELECT s.place FROM staged_events s LEFT JOIN kept k ON k.tenant_id = s.tenant_id AND k.id = s.id
+WHERE k.id IS NULL;
 
 -- read_cells(shard, tenant_ids, dimensions, buckets, types, cell_values, is_bots)
 -- The rows of {table} that these cells already have from this writer; each by its key, however large the table is

@@ -21,7 +21,7 @@ def raw_batch(tenant_id: UUID, *events: dict[str, Any], **more: Any) -> RawBatch
 
 def enriched(**fields: Any) -> EnrichedEvent:
     base: dict[str, Any] = {
-        "id": uuid4(), "type": "page_view", "timestamp_ms": NOW_MS, "received_ms": NOW_MS, "visitor": 1,
+        "id": uuid4().bytes, "type": "page_view", "timestamp_ms": NOW_MS, "received_ms": NOW_MS, "visitor": 1,
     }  # fmt: skip
     return EnrichedEvent(**{**base, **fields})
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID, uuid4
 
+import msgspec
 import pytest
 from mmdb_writer import MMDBWriter
 from netaddr import IPSet
 
 from core.errors import Misconfigured
-from core.events import EnrichedEvent, decode_enriched, decode_raw, encode_enriched, encode_raw
-from pipeline.enrichment.batch import enrich_batch
-from pipeline.enrichment.draft import Draft, Step
+from core.events import AcceptedEvent, EnrichedEvent, decode_enriched, decode_raw, encode_enriched, encode_raw
+from pipeline.enrichment.batch import Steps, enrich_batch
 from pipeline.enrichment.sources import EnrichmentSources
-from pipeline.enrichment.steps import STEPS
-from tests.pipeline.builders import raw_batch
+from tests.pipeline.builders import NOW_MS, raw_batch
 
 TENANT = UUID("0190b6f0-7e5a-7000-8000-000000000001")
 IPHONE = (
@@ -83,7 +84,7 @@ def test_a_request_has_status_method_bytes_and_duration() -> None:
 def test_a_value_of_the_wrong_type_stays_a_property_and_leaves_its_error(properties: Any, error: str) -> None:
     event = enrich({"properties": properties})
     assert any(found.startswith(error) for found in event.enrichment_errors)
-    assert event.properties == properties
+    assert json.loads(event.properties) == properties
     assert event.status is None and event.bytes is None and event.duration_ms is None
 
 
@@ -189,14 +190,14 @@ def test_a_geo_file_that_is_none_stops_the_start(tmp_path: Path) -> None:
         EnrichmentSources.open(str(tmp_path / "geo.mmdb"), key_of)
 
 
-@pytest.mark.parametrize("broken", STEPS, ids=lambda step: step.__name__)
-def test_a_step_that_fails_leaves_its_error_on_the_event_and_nothing_private(broken: Step) -> None:
-    def fail(draft: Draft, sources: EnrichmentSources) -> None:
+@pytest.mark.parametrize("broken", [step.name for step in fields(Steps)])
+def test_a_step_that_fails_leaves_its_error_on_the_event_and_nothing_private(broken: str) -> None:
+    def fail(*asked: object) -> NoReturn:
         raise RuntimeError("unforeseen")
 
-    raw = raw_batch(TENANT, {"user_id": "ada", "context": {"ip": "192.0.2.200", "user_agent": IPHONE}})
-    steps = [fail if step is broken else step for step in STEPS]
-    (event,) = enrich_batch(raw, NO_GEO, "self_hosted", steps).events
+    context = {"ip": "192.0.2.200", "user_agent": IPHONE, "page_url": "https://shop.example/"}
+    raw = raw_batch(TENANT, {"user_id": "ada", "session_id": "s", "context": context})
+    (event,) = enrich_batch(raw, NO_GEO, "self_hosted", replace(Steps(), **{broken: fail})).events
     assert event.type == "page_view" and event.enrichment_errors == ["fail: RuntimeError"]
     assert "192.0.2.200" not in str(event)
 
@@ -205,6 +206,17 @@ def test_long_text_is_cut_and_says_so() -> None:
     event = enrich({"user_id": "u" * 300, "context": {"page_url": "https://shop.example/" + "p" * 2000}})
     assert len(event.user_id) == 256 and len(event.page_path) <= 512
     assert any("user_id: cut" in error for error in event.enrichment_errors)
+
+
+def test_events_are_read_whatever_was_refused_beside_them() -> None:
+    good, strange = {"type": "a", "properties": {"n": 1}}, {"type": 7, "properties": []}
+    body = json.dumps({"events": [strange, good, strange, {**good, "type": "b"}]}).encode()
+    accepted = [AcceptedEvent(n, uuid4(), NOW_MS) for n in (1, 3)]
+    raw = msgspec.structs.replace(raw_batch(TENANT), accepted=accepted, body=body)
+    events = enrich_batch(raw, NO_GEO, "pro").events
+    assert [event.type for event in events] == ["a", "b"] and events[0].properties == b'{"n": 1}'
+    with pytest.raises(LookupError):
+        enrich_batch(msgspec.structs.replace(raw, accepted=[AcceptedEvent(4, uuid4(), NOW_MS)]), NO_GEO, "pro")
 
 
 def test_batches_come_through_the_log_unchanged() -> None:

@@ -21,6 +21,7 @@ from core.tenancy import Tenant, Tier
 from core.topics import ENRICHED
 from core.valkey_log import ValkeyLog
 from pipeline.aggregate import Aggregator
+from pipeline.prepared import prepare
 from pipeline.retention import RetentionKeeper
 from pipeline.store import Store
 from pipeline.worker import run_worker
@@ -52,7 +53,7 @@ async def count(database: Database, tenant: Tenant, *days_ago: int) -> None:
     events = [enriched(timestamp_ms=NOW_MS - days * DAY_MS) for days in days_ago]
     batch = msgspec.structs.replace(batch_of(tenant.id, *events), retention_class=tenant.tier.value)
     await store.ensure_partitions([batch])
-    await store.transact(Partition(ENRICHED), [batch], Offset("0"), lambda _: (Offset("1"), b""))
+    await store.transact(Partition(ENRICHED), await prepare([batch]), Offset("0"), lambda _: (Offset("1"), b""))
 
 
 async def total(

@@ -25,6 +25,7 @@ from core.settings import Settings
 from core.sketches import QUANTILES_RANK_ERROR
 from core.tenancy import Tenant, Tier
 from pipeline.fold import dimension_values
+from pipeline.prepared import prepare
 from pipeline.store import Store
 from query.answer import OTHER, Answer
 from query.calendar import buckets_of
@@ -48,7 +49,7 @@ def make_events(seed: int, count: int) -> list[EnrichedEvent]:
         at = START + timedelta(seconds=chance.random() ** 1.5 * DAYS * 86_400)
         events.append(
             enriched(
-                id=uuid4(),
+                id=uuid4().bytes,
                 type="http_request" if is_request else chance.choice(["page_view", "signup"]),
                 timestamp_ms=int(at.timestamp() * 1000),
                 visitor=chance.randrange(400),
@@ -83,7 +84,10 @@ async def tenant(settings: Settings) -> Tenant:
             await store.ensure_partitions([batch])
             after = Offset(f"{n + 300}-0")
             await store.transact(
-                Partition("t", shard), [batch], Offset(f"{n}-0"), lambda counted, after=after: (after, b"")
+                Partition("t", shard),
+                await prepare([batch]),
+                Offset(f"{n}-0"),
+                lambda counted, after=after: (after, b""),
             )
     await database.close()
     return tenant
