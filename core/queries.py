@@ -33,6 +33,14 @@ class Query:
         return Query(self.name, self.params, self.purpose, self.text.format(**parts))
 
 
+def joined(*queries: Query) -> Query:
+    """Statements without parameters as one, sent in one go."""
+    if any(query.params for query in queries):
+        raise Misconfigured("statements that are sent together have no parameters")
+    first, text = queries[0], ";\n".join(query.text for query in queries)
+    return Query(first.name, (), first.purpose, text)
+
+
 def parse_blocks(text: str, origin: str) -> dict[str, Query]:
     """The named blocks of one file.
 

@@ -36,6 +36,8 @@ GROUP = "aggregate"
 MAX_RECORDS = 200
 # What one transaction counts at most: more would not make an event cheaper, and a retry dearer.
 MAX_EVENTS = 10_000
+# While one partition's transaction waits for the disk, another's has the processor.
+PARTITIONS_AT_ONCE = 2
 # What one value can make the database, or the encoding of its protocol, refuse for good.
 REFUSED = (
     asyncpg.DataError,
@@ -128,12 +130,21 @@ class Aggregator:
 
     async def _count_all(self, parts: Sequence[_Part], offsets: Mapping[Partition, Offset]) -> None:
         await self._store.ensure_partitions(batch for part in parts for _, batch in part.decoded)
-        for partition, next_offset in offsets.items():
-            *firsts, last = [part for part in parts if part.partition == partition] or [_Part(partition, [], NOTHING)]
-            for part in firsts:
-                await self._count(part, part.decoded[-1][0].next_offset)
-            await self._count(last, next_offset)
+        at_once = asyncio.Semaphore(PARTITIONS_AT_ONCE)
+
+        async def count(partition: Partition, next_offset: Offset) -> None:
+            async with at_once:
+                await self._count_partition(partition, parts, next_offset)
+
+        outcomes = await asyncio.gather(*(count(*place) for place in offsets.items()), return_exceptions=True)
+        raise_first(outcomes)
         self._counted.clear()
+
+    async def _count_partition(self, partition: Partition, parts: Sequence[_Part], next_offset: Offset) -> None:
+        *firsts, last = [part for part in parts if part.partition == partition] or [_Part(partition, [], NOTHING)]
+        for part in firsts:
+            await self._count(part, part.decoded[-1][0].next_offset)
+        await self._count(last, next_offset)
 
     async def _count(self, part: _Part, next_offset: Offset) -> None:
         partition = part.partition
@@ -196,6 +207,13 @@ class Aggregator:
         today = datetime.now(UTC).date()
         wanted = {(name, today + timedelta(days=n)) for name in retention_classes for n in range(-1, days + 1)}
         await self._store.ensure_days(wanted)
+
+
+def raise_first(outcomes: Sequence[BaseException | None]) -> None:
+    """What went wrong, if anything did: an outage before poison, which is met again after it."""
+    failed = [outcome for outcome in outcomes if outcome is not None]
+    for failure in sorted(failed, key=lambda found: isinstance(found, Poison)):
+        raise failure
 
 
 def split(decoded: Sequence[Decoded], most: int = MAX_EVENTS) -> list[list[Decoded]]:

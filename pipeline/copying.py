@@ -16,7 +16,7 @@ TRUE, FALSE = b"\0\0\0\1\1", b"\0\0\0\1\0"
 EPOCH_US = 946_684_800_000_000
 CACHE_ENTRIES = 20_000
 # What is sent at once: enough rows that sending costs nothing, few enough that making them halts nobody.
-ROWS_AT_ONCE = 500
+ROWS_AT_ONCE = 200
 
 _length = struct.Struct(">i").pack
 _int8 = struct.Struct(">iq").pack

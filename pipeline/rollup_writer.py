@@ -8,17 +8,18 @@ from functools import lru_cache
 from typing import Any
 
 from core.database import Session
-from core.queries import named
+from core.queries import joined, named
 from core.rollups import TOTAL, Resolution, Slot
 from core.summary import Summary, SummaryRow
 from pipeline import copying
 from pipeline.cells import OpenCell, OpenCells, OpenSlot
 from pipeline.fold import Cell, Tallies, Tally
 
-STAGE_ROLLUPS = named("aggregate", "stage_rollups_table")
 TABLES = {r: named("aggregate", f"table_{r.value}").text for r in Resolution}
 READ_CELLS = {r: named("aggregate", "read_cells").filled(table=TABLES[r]) for r in Resolution}
-WRITE_CELLS = {r: named("aggregate", "write_cells").filled(table=TABLES[r]) for r in Resolution}
+WRITE_CELLS = joined(
+    *(named("aggregate", "write_cells").filled(table=TABLES[r], resolution=r.value) for r in Resolution)
+)
 
 CELL_COLUMNS = (
     "tenant_id", "dimension", "bucket", "type", "value", "is_bot", "shard", "count", "errors", "bytes",
@@ -39,7 +40,8 @@ class RollupWriter:
         self._open = OpenCells()
 
     async def write(self, session: Session, shard: int, tallies: Mapping[Resolution, Tallies]) -> Touched:
-        """Adds tallies to the cells of a shard. What it gives is to be handed to `keep` once it is committed."""
+        """Adds tallies to the cells of a shard, by way of the staging tables. What it gives is to be handed to `keep`
+        once it is committed."""
         touched: Touched = {}
         for resolution, added in tallies.items():
             slots = touched[resolution] = await self._known(session, resolution, shard, added)
@@ -49,10 +51,8 @@ class RollupWriter:
                     if cell not in open_slot.cells:
                         open_slot.cells[cell] = OpenCell()
                     open_slot.cells[cell].add(tally)
-        await session.execute(STAGE_ROLLUPS)
         await session.copy_binary("staged_rollups", CELL_COLUMNS, copying.in_chunks(_rows(shard, tallies, touched)))
-        for resolution in tallies:
-            await session.execute(WRITE_CELLS[resolution], resolution.value)
+        await session.execute(WRITE_CELLS)
         return touched
 
     def keep(self, shard: int, touched: Touched) -> None:

@@ -30,11 +30,9 @@ from pipeline.rollup_writer import RollupWriter, Touched, totals_of
 
 READ_OFFSET = named("aggregate", "read_offset")
 LOCK_OFFSET = named("aggregate", "lock_offset")
-START_OFFSET = named("aggregate", "start_offset")
 MOVE_OFFSET = named("aggregate", "move_offset")
 ENSURE_PARTITION = named("aggregate", "ensure_partition")
-STAGE_EVENTS = named("aggregate", "stage_events_table")
-SAVEPOINT = named("aggregate", "savepoint")
+STAGING_TABLES = named("aggregate", "staging_tables")
 ROLL_BACK = named("aggregate", "roll_back")
 INSERT_ALL = named("aggregate", "insert_all_events").filled(columns=COLUMNS.text)
 INSERT_NEW = named("aggregate", "insert_new_events").filled(columns=COLUMNS.text)
@@ -119,8 +117,7 @@ class Store:
             self._rollups.forget(partition.number)
         async with self._database.as_writer() as session:
             place = (self._consumer, partition.topic, partition.number)
-            await session.execute(START_OFFSET, *place, expected)
-            row = await session.fetchrow(LOCK_OFFSET, *place)
+            row = await session.fetchrow(LOCK_OFFSET, *place, expected)
             if row is None or row["next_offset"] != expected:
                 raise Fenced(f"{partition} stands at {row and row['next_offset']}, not at {expected}")
             counted, touched = await self._count(session, partition, prepared)
@@ -154,10 +151,9 @@ class Store:
 
     async def _insert_events(self, session: Session, prepared: Prepared) -> set[int]:
         """Stores events; the places of those that were known."""
-        await session.execute(STAGE_EVENTS)
+        await session.execute(STAGING_TABLES)
         await session.copy_binary("staged_events", STAGED_COLUMNS, prepared.rows)
         if not self._careful:
-            await session.execute(SAVEPOINT)
             try:
                 await session.execute(INSERT_ALL)
                 return set()

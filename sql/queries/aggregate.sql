@@ -1,24 +1,21 @@
 -- The aggregate worker's one transaction. In: enriched batches. Out: raw events, ledger, rollups, usage, offset.
 
--- stage_events_table()
--- Where a batch lands by COPY before the keys decide what is new; `place` is a row's number in the batch.
+-- staging_tables()
+-- Where a batch lands by COPY before the keys decide what is new (`place` is a row's number in the batch), and where
+-- changed rollup rows do (`resolution` is 1m, 5m or 1h).
 CREATE TEMP TABLE IF NOT EXISTS staged_events (LIKE events, place integer NOT NULL) ON COMMIT DELETE ROWS;
-
--- stage_rollups_table()
--- Where changed rollup rows land by COPY; `resolution` is 1m, 5m or 1h.
 CREATE TEMP TABLE IF NOT EXISTS staged_rollups (LIKE rollup_1m, resolution text NOT NULL) ON COMMIT DELETE ROWS;
 
 -- read_offset(consumer, topic, partition)
 -- Where the worker stands, and the update it made last.
 SELECT next_offset, last_update FROM log_offsets WHERE consumer = $1 AND topic = $2 AND partition = $3;
 
--- lock_offset(consumer, topic, partition)
--- The fence: holds the row until the end, so that a second worker on this partition waits and then sees it moved.
-SELECT next_offset FROM log_offsets WHERE consumer = $1 AND topic = $2 AND partition = $3 FOR UPDATE;
-
--- start_offset(consumer, topic, partition, next_offset)
--- The first row of a partition.
-INSERT INTO log_offsets (consumer, topic, partition, next_offset) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING;
+-- lock_offset(consumer, topic, partition, next_offset)
+-- The fence: where the partition stands (at the given offset, when nobody was there before). Holds the row until the
+-- end, so that a second worker on this partition waits and then sees it moved.
+INSERT INTO log_offsets AS kept (consumer, topic, partition, next_offset) VALUES ($1, $2, $3, $4)
+ON CONFLICT (consumer, topic, partition) DO UPDATE SET next_offset = kept.next_offset
+RETURNING next_offset;
 
 -- move_offset(consumer, topic, partition, expected, next_offset, last_update)
 -- Moves the offset from where it was expected; no row means another worker was here.
@@ -35,16 +32,13 @@ SELECT maintenance.ensure_event_partition($1, $2);
 tenant_id, retention_class, ts, id, received_at, type, key_id, visitor, session, session_id, user_id, anonymous_id,
 page_path, referrer_host, country, device, browser, os, method, status, duration_ms, bytes, is_bot, details;
 
--- savepoint()
--- Before all staged events are taken for new.
-SAVEPOINT before_events;
-
 -- roll_back()
--- One was not.
+-- Not all staged events were new: as if none had been inserted.
 ROLLBACK TO SAVEPOINT before_events;
 
 -- insert_all_events()
 -- Keeps all staged events; fails when the ledger or the raw table has seen one.
+SAVEPOINT before_events;
 WITH ledger AS (
     INSERT INTO event_ids (tenant_id, event_id, received_on)
     SELECT tenant_id, id, (received_at AT TIME ZONE 'UTC')::date FROM staged_events ORDER BY tenant_id, id
@@ -81,13 +75,13 @@ CROSS JOIN LATERAL (
     OFFSET 0
 ) r;
 
--- write_cells(resolution)
--- Whole values over whatever {table} had: a repeat overwrites, nothing is added twice.
+-- write_cells()
+-- Whole values of the staged rows of {resolution} over whatever {table} had: a repeat overwrites, nothing is added twice.
 INSERT INTO {table} (tenant_id, dimension, bucket, type, value, is_bot, shard, count, errors, bytes,
     duration_count, duration_sum, duration_min, duration_max, visitors, sessions, durations)
 SELECT tenant_id, dimension, bucket, type, value, is_bot, shard, count, errors, bytes,
     duration_count, duration_sum, duration_min, duration_max, visitors, sessions, durations
-FROM staged_rollups WHERE resolution = $1
+FROM staged_rollups WHERE resolution = '{resolution}'
 ON CONFLICT (tenant_id, dimension, bucket, type, value, is_bot, shard) DO UPDATE SET
     count = excluded.count, errors = excluded.errors, bytes = excluded.bytes,
     duration_count = excluded.duration_count, duration_sum = excluded.duration_sum,

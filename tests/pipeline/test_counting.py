@@ -6,10 +6,8 @@ import asyncio
 import dataclasses
 import re
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from datetime import date
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 import msgspec
@@ -34,56 +32,18 @@ from pipeline.prepared import prepare
 from pipeline.rollup_writer import READ_CELLS
 from pipeline.store import Counted, Store
 from pipeline.worker import POISON_GRACE, PoisonLimit, TooMuchPoison, run_worker
-from tests.conftest import Servers
 from tests.pipeline.builders import NOW_MS, batch_of, enriched, raw_batch
+from tests.pipeline.stored import COUNTS, Stored
 
 ON_BOTH_STORES = True
 
 PARTITION = Partition(ENRICHED)
-COUNTS = parse_blocks(
-    """-- counts(tenant_id)
--- What is stored of a tenant.
-SELECT (SELECT count(*) FROM events WHERE tenant_id = $1) AS events,
-    (SELECT coalesce(sum(count), 0) FROM rollup_1m WHERE tenant_id = $1 AND dimension = '')::int AS minutes,
-    (SELECT coalesce(sum(count), 0) FROM rollup_5m WHERE tenant_id = $1 AND dimension = '')::int AS fives,
-    (SELECT coalesce(sum(count), 0) FROM rollup_1h WHERE tenant_id = $1 AND dimension = 'status')::int AS hours,
-    (SELECT coalesce(sum(accepted), 0) FROM daily_usage WHERE tenant_id = $1)::int AS accepted,
-    (SELECT coalesce(sum(duplicates), 0) FROM daily_usage WHERE tenant_id = $1)::int AS duplicates,
-    (SELECT count(*) FROM event_ids WHERE tenant_id = $1) AS ids;
-
--- dead(tenant_id)
--- A tenant's dead letters.
-SELECT * FROM dead_letters WHERE tenant_id = $1;
-""",
-    "test",
-)
 
 
 @pytest.fixture
 async def store(database: Database) -> Store:
     # A group of its own, so that each test begins where nobody has been.
     return Store(database, f"group-{uuid4()}")
-
-
-@dataclass(frozen=True)
-class Stored:
-    """Looks at the tables past row security, which is forced on their owner too."""
-
-    url: str
-
-    async def counts(self, tenant: Tenant) -> dict[str, int]:
-        async with as_owner(self.url) as connection:
-            return dict(await connection.fetchrow(COUNTS["counts"].text, tenant.id))
-
-    async def dead(self, tenant: Tenant) -> int:
-        async with as_owner(self.url) as connection:
-            return len(await connection.fetch(COUNTS["dead"].text, tenant.id))
-
-
-@pytest.fixture
-def stored(servers_of_store: Servers, settings: Settings) -> Stored:
-    database = urlsplit(settings.owner_url).path.removeprefix("/")
-    return Stored(servers_of_store.folder.database_url("superuser", database))
 
 
 async def count(store: Store, batch: EnrichedBatch, at: int) -> Counted:
