@@ -6,10 +6,13 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from uuid import UUID
 
 import asyncpg
+import msgspec
 import pytest
 
 from bench.__main__ import CASES, keep
@@ -19,10 +22,15 @@ from bench.load import send_all
 from bench.payload import BATCH, Sender, Traffic
 from bench.peers import topics
 from bench.processes import Running, family
+from bench.reports import freshness, growth, whole_way
+from bench.reports.paced import Bodies
+from bench.reports.report import Length, percentile
+from bench.reports.site import Site, site_on
 from bench.rounds import lines_of, record_of
 from bench.servers import Servers, open_servers, until_listening
 from cloudmetrics.embedded.kafka_server import fetch_jars, free_port
 from core.errors import Misconfigured
+from core.validation import Clock, verify_event
 
 pytestmark = pytest.mark.slow
 
@@ -136,3 +144,45 @@ def test_cpu_time_and_memory_are_those_of_a_process_and_its_children() -> None:
 def test_an_unknown_id_is_refused_with_the_known_ones() -> None:
     done = subprocess.run([sys.executable, "-m", "bench", "Z9"], capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "unknown Z9" in done.stderr and "I1, I2, P1, P2" in done.stderr
+
+
+def test_bodies_of_a_paced_load_are_good_and_no_id_comes_twice() -> None:
+    bodies = Bodies(variants=3)
+    events = [event for _ in range(40) for event in json.loads(bodies.next())["events"]]
+    assert len({UUID(event["id"]) for event in events}) == len(events) == 40 * BATCH
+    assert all(UUID(event["id"]).version == 7 for event in events)
+    clock = Clock.of(int(time.time() * 1000), None, is_historical=False)
+    assert all(verify_event(msgspec.Raw(json.dumps(event).encode()), clock) for event in events)
+
+
+@pytest.mark.parametrize(("values", "share", "expected"), [([], 0.5, 0), ([3, 1, 2], 0.5, 2), ([1, 2, 3, 4], 0.99, 4)])
+def test_percentiles_are_values_that_were_seen(values: list[float], share: float, expected: float) -> None:
+    assert percentile(values, share) == expected
+
+
+@pytest.fixture(scope="module")
+async def site(servers: Servers) -> AsyncIterator[Site]:
+    async with site_on(servers, 2) as site:
+        yield site
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_whole_way_is_told_step_by_step_and_to_its_end(site: Site) -> None:
+    said: list[str] = []
+    found = await whole_way.measure(site, Length(minutes=0.05, step_seconds=1.5), said.append)
+    assert found["accepted"] > 0 and len(found["steps"]) == 2 and len(said) == 5
+    assert await site.counted() == found["accepted"] and json.dumps(found)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_how_fresh_a_rollup_and_a_frame_are_is_told(site: Site) -> None:
+    said: list[str] = []
+    found = await freshness.measure(site, Length(minutes=0.02), said.append)
+    assert 0 < found["rollup"]["p50"] <= found["rollup"]["p99"] and found["frame"]["p50"] > 0 and len(said) == 2
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_growth_is_measured_beside_stored_events(servers: Servers) -> None:
+    said: list[str] = []
+    found = await growth.by_stored(servers, Length(stored_events=10_000, counted_events=300), said.append)
+    assert [line["stored"] for line in found] == [10_000] and len(said) == 1
