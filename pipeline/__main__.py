@@ -1,4 +1,4 @@
-"""`python -m pipeline all|enrich|aggregate|bridge`: settings in, workers running until SIGTERM."""
+"""`python -m pipeline all|enrich|aggregate|bridge [--workers N]`: settings in, workers running until SIGTERM."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ from pipeline.bridge import Bridge
 from pipeline.deadletter import DeadLetterIndex
 from pipeline.enrich import Enricher
 from pipeline.enrichment.sources import EnrichmentSources
+from pipeline.processes import MAX_WORKERS, run_processes
 from pipeline.retention import RetentionKeeper
+from pipeline.spread import Spread
 from pipeline.worker import Worker, run_worker
 
 log = logging.getLogger("pipeline")
@@ -43,6 +45,7 @@ log = logging.getLogger("pipeline")
 KINDS = ("enrich", "aggregate", "bridge")
 CHORE_SECONDS = 60.0
 TRIM_SECONDS = 10.0
+SPREAD_SECONDS = 10.0
 LEDGER_DAYS = 7
 RETENTION_SECONDS = 600.0
 TENANT_KEYS = 10_000
@@ -68,7 +71,8 @@ async def _build(kind: str, parts: Parts, stack: AsyncExitStack) -> tuple[list[W
         master_key = parts.settings.master_key_bytes()
         visitor_keys = lru_cache(maxsize=TENANT_KEYS)(lambda tenant: visitor_key(master_key, tenant))
         sources = EnrichmentSources.open(parts.settings.geo_database, visitor_keys)
-        return [Enricher(parts.log, sources).worker()], [_trim_log(parts)]
+        spread = Spread()
+        return [Enricher(parts.log, sources, spread).worker()], [_trim_log(parts), _learn_spread(parts, spread)]
     if kind == "aggregate":
         aggregator = Aggregator(parts.database, parts.log)
         chores = [_make_partitions(parts, aggregator), _forget_ids(parts), _drop_old(parts)]
@@ -87,6 +91,16 @@ def _trim_log(parts: Parts) -> Chore:
         return TRIM_SECONDS
 
     return trim
+
+
+def _learn_spread(parts: Parts, spread: Spread) -> Chore:
+    async def learn() -> float:
+        # A process that only enriches may have no database; then nobody is spread.
+        if parts.settings.writer_url:
+            await spread.refresh(parts.database)
+        return SPREAD_SECONDS
+
+    return learn
 
 
 def _make_partitions(parts: Parts, aggregator: Aggregator) -> Chore:
@@ -178,11 +192,24 @@ async def run(settings: Settings, kinds: tuple[str, ...]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m pipeline", description="Workers between the log and the reader.")
     parser.add_argument("kind", choices=["all", *KINDS], help="which worker this process is")
-    kind = parser.parse_args().kind
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help=f"so many processes of it, 1 to {MAX_WORKERS}, that share the log's partitions (default: %(default)s)",
+    )
+    arguments = parser.parse_args()
+    kind = arguments.kind
+    if not 1 <= arguments.workers <= MAX_WORKERS:
+        parser.error(f"--workers must be 1 to {MAX_WORKERS}, not {arguments.workers}")
     try:
         settings = Settings.from_env(os.environ)
         arm(settings.fail_point)
         start_logging(settings.log_level)
+        if arguments.workers > 1:
+            uvloop.run(run_processes([kind], arguments.workers))
+            return 0
         settle_heap()
         uvloop.run(run(settings, KINDS if kind == "all" else (kind,)))
     except CloudMetricsError as error:

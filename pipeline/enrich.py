@@ -11,6 +11,7 @@ from core.events import RawBatch, decode_raw, encode_enriched
 from core.topics import ENRICHED, RAW_TOPICS
 from pipeline.enrichment.batch import enrich_batch
 from pipeline.enrichment.sources import EnrichmentSources
+from pipeline.spread import Spread
 from pipeline.worker import Poison, Worker
 
 GROUP = "enrich"
@@ -20,9 +21,10 @@ MAX_RECORDS = 50
 class Enricher:
     """Appends before it commits: a crash between the two repeats a batch, and its ids make the repeat harmless."""
 
-    def __init__(self, log: EventLog, sources: EnrichmentSources) -> None:
+    def __init__(self, log: EventLog, sources: EnrichmentSources, spread: Spread | None = None) -> None:
         self._log = log
         self._sources = sources
+        self._spread = spread or Spread()
 
     def worker(self) -> Worker:
         return Worker(GROUP, self._log.consume(GROUP, RAW_TOPICS), self._log, self._process, MAX_RECORDS)
@@ -32,12 +34,13 @@ class Enricher:
         batches = [(record, _decode(record)) for record in records]
         enriched = []
         for record, raw in batches:
-            enriched.append((record, _enrich(record, raw, self._sources)))
+            key = self._spread.key_of(raw.tenant_id, raw.request_id)
+            enriched.append((key, _enrich(record, raw, self._sources)))
             # Agents never seen take a millisecond each: others in this process must get their turn.
             await asyncio.sleep(0)
         failpoints.reached("before_append")
-        for record, value in enriched:
-            await self._log.append(ENRICHED, record.key, value)
+        for key, value in enriched:
+            await self._log.append(ENRICHED, key, value)
         failpoints.reached("after_append")
 
 

@@ -156,9 +156,10 @@ class Store:
             for event in batch.events:
                 by_id.setdefault((batch.tenant_id, event.id), (batch, event))
         new = await self._insert_events(session, by_id)
-        await self._add_usage(session, batches, by_id, new)
         tallies = fold_all((tenant_id, by_id[tenant_id, event_id][1]) for tenant_id, event_id in new)
         minutes = await self._write_rollups(session, partition.number, tallies) if new else {}
+        # Last: its rows are all that the partitions of a spread tenant share, and are held until the commit.
+        await self._add_usage(session, batches, by_id, new)
         return Counted(Counter(tenant_id for tenant_id, _ in new), minutes)
 
     async def _insert_events(

@@ -13,6 +13,7 @@ import msgspec
 
 from core.errors import CloudMetricsError, Fenced, Unavailable
 from core.eventlog import Consumer, DeadLetter, EventLog, Offset, Partition, Record
+from core.partitioning import tenant_part
 from core.topics import DEAD
 
 log = logging.getLogger(__name__)
@@ -120,7 +121,7 @@ async def _process_all(worker: Worker, records: list[Record], limit: PoisonLimit
             break
         except Poison as poison:
             await _put_aside(worker, poison)
-            stop_with = limit.note_poison(poison.record.key) or stop_with
+            stop_with = limit.note_poison(tenant_part(poison.record.key)) or stop_with
             remaining = [kept for record in remaining if (kept := _without(poison, record)) is not None]
     await worker.consumer.commit(offsets)
     # Only now: stopped before, it would begin again with the same records, and put them aside again, for ever.
