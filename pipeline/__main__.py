@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
@@ -29,12 +29,13 @@ from core.queries import named
 from core.retention import Retention
 from core.settings import Settings
 from core.telemetry import start_logging
-from core.topics import DEAD, ENRICHED, UPDATES
+from core.topics import DEAD, ENRICHED, GROUPS, UPDATES
 from pipeline.aggregate import Aggregator
 from pipeline.bridge import Bridge
 from pipeline.deadletter import DeadLetterIndex
 from pipeline.enrich import Enricher
 from pipeline.enrichment.sources import EnrichmentSources
+from pipeline.pace import PacedConsumer
 from pipeline.processes import MAX_WORKERS, run_processes
 from pipeline.retention import RetentionKeeper
 from pipeline.spread import Spread
@@ -72,7 +73,9 @@ async def _build(kind: str, parts: Parts, stack: AsyncExitStack) -> tuple[list[W
         visitor_keys = lru_cache(maxsize=TENANT_KEYS)(lambda tenant: visitor_key(master_key, tenant))
         sources = EnrichmentSources.open(parts.settings.geo_database, visitor_keys)
         spread = Spread()
-        return [Enricher(parts.log, sources, spread).worker()], [_trim_log(parts), _learn_spread(parts, spread)]
+        worker = Enricher(parts.log, sources, spread).worker()
+        paced = PacedConsumer(worker.consumer, parts.log, "aggregate", GROUPS["aggregate"])
+        return [replace(worker, consumer=paced)], [_trim_log(parts), _learn_spread(parts, spread)]
     if kind == "aggregate":
         aggregator = Aggregator(parts.database, parts.log)
         chores = [_make_partitions(parts, aggregator), _forget_ids(parts), _drop_old(parts)]

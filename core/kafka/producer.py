@@ -41,9 +41,13 @@ STUCK_SECONDS = 5.0
 START_PAUSE_SECONDS = 0.5
 
 
+def partition_of_key(key: bytes, count: int) -> int:
+    """Where Kafka's own clients place a tenant, and its sub-keys beside it."""
+    return partition_of(key, count, lambda tenant: murmur2(tenant) & 0x7FFFFFFF)
+
+
 def _partitioner(key: bytes, every: list[int], available: list[int]) -> int:
-    """Kafka's own placing of a tenant, and its sub-keys beside it."""
-    return every[partition_of(key, len(every), lambda tenant: murmur2(tenant) & 0x7FFFFFFF)]
+    return every[partition_of_key(key, len(every))]
 
 
 class Producer:

@@ -289,3 +289,59 @@ async def test_a_spread_tenant_is_in_as_many_partitions_as_it_has_sub_keys(
         await any_log.append(topic, spread_key(tenant_id, f"request {n}", sub_keys), b"")
     lag = await any_log.lag(group, re.compile(re.escape(topic)))
     assert sum(lag.values()) == 64 and sum(records > 0 for records in lag.values()) == min(sub_keys, 4)
+
+
+async def test_a_backlog_of_one_topic_keeps_no_other_waiting(any_log: EventLog, group: str) -> None:
+    family = f"events.raw.fair-{uuid4()}-"
+    flooded, quiet = f"{family}3", [f"{family}{n}" for n in (0, 1, 2, 4, 5, 6)]
+    await fill(any_log, flooded, 300)
+    for topic in quiet:
+        await fill(any_log, topic, 4)
+    consumer = any_log.consume(group, re.compile(re.escape(family) + r"\d"))
+    order: list[Record] = []
+    async with asyncio.timeout(60):
+        while len(order) < 324:
+            records = await consumer.poll(max_records=20, wait_seconds=0.5)
+            assert len(records) <= 20
+            order += records
+            await consumer.commit({record.partition: record.next_offset for record in records})
+    last = max(n for n, record in enumerate(order) if record.partition.topic != flooded)
+    assert sum(record.partition.topic == flooded for record in order[:last]) < 150
+    mine = [record.value for record in order if record.partition.topic == flooded]
+    assert mine == [str(n).encode() for n in range(300)]
+    await consumer.close()
+
+
+async def test_a_backlog_alone_gets_the_whole_of_a_poll(any_log: EventLog, group: str) -> None:
+    family = f"events.raw.alone-{uuid4()}-"
+    for n in range(5):
+        await any_log.create_topic(f"{family}{n}")
+    await fill(any_log, f"{family}2", 60)
+    consumer = any_log.consume(group, re.compile(re.escape(family) + r"\d"))
+    sizes = []
+    async with asyncio.timeout(60):
+        while sum(sizes) < 60:
+            records = await consumer.poll(max_records=20, wait_seconds=0.5)
+            sizes.append(len(records))
+            await consumer.commit({record.partition: record.next_offset for record in records})
+    assert max(sizes) == 20
+    await consumer.close()
+
+
+async def test_more_topics_than_a_poll_takes_are_all_read(any_log: EventLog, group: str) -> None:
+    family = f"events.raw.many-{uuid4()}-"
+    for n in range(12):
+        await fill(any_log, f"{family}{n}", 6)
+    consumer = any_log.consume(group, re.compile(re.escape(family) + r"\d+"))
+    order: list[Record] = []
+    async with asyncio.timeout(60):
+        while len(order) < 72:
+            records = await consumer.poll(max_records=5, wait_seconds=0.5)
+            assert len(records) <= 5
+            order += records
+            await consumer.commit({record.partition: record.next_offset for record in records})
+    by_topic: dict[Partition, list[bytes]] = {}
+    for record in order:
+        by_topic.setdefault(record.partition, []).append(record.value)
+    assert set(map(tuple, by_topic.values())) == {tuple(str(n).encode() for n in range(6))} and len(by_topic) == 12
+    await consumer.close()

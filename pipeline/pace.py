@@ -1,0 +1,63 @@
+"""Keeps a worker a little ahead of the next one, and no more: a backlog waits where the next poll takes fairly.
+
+Behind `enrich` all tenants share a few partitions, each strictly in order. Were a flood let through as fast as it can
+be enriched, whoever comes later would stand behind all of it; left in the tenants' own topics, it shares every poll.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+
+from core.errors import Unavailable
+from core.eventlog import Consumer, EventLog, Offset, Partition, Record
+
+# Enough for the next one never to wait: it takes at most a hundred at once, and it is looked at again within this time.
+MAX_AHEAD = 200
+LOOK_SECONDS = 0.1
+# Nothing moves: one of the next ones died, or waits for the database. The others' records go on, slowly.
+STUCK_SECONDS = 5.0
+
+
+class PacedConsumer:
+    """A `Consumer` that polls nothing while `group` is far behind on what comes of it."""
+
+    def __init__(self, consumer: Consumer, log: EventLog, group: str, topics: re.Pattern[str]) -> None:
+        self._consumer = consumer
+        self._log = log
+        self._group = group
+        self._topics = topics
+        self._ahead = 0
+        self._moved_at = time.monotonic()
+
+    async def poll(self, *, max_records: int, wait_seconds: float) -> list[Record]:
+        if self._ahead >= MAX_AHEAD and not await self._has_room():
+            await asyncio.sleep(min(LOOK_SECONDS, wait_seconds))
+            return []
+        records = await self._consumer.poll(max_records=max_records, wait_seconds=wait_seconds)
+        self._ahead += len(records)
+        self._moved_at = time.monotonic()
+        return records
+
+    async def commit(self, offsets: Mapping[Partition, Offset]) -> None:
+        await self._consumer.commit(offsets)
+
+    async def rewind(self) -> None:
+        await self._consumer.rewind()
+
+    async def close(self) -> None:
+        await self._consumer.close()
+
+    async def _has_room(self) -> bool:
+        known, now = self._ahead, time.monotonic()
+        # A log that does not answer this says so to whoever polls it.
+        with suppress(Unavailable):
+            self._ahead = sum((await self._log.lag(self._group, self._topics)).values())
+        if self._ahead < MAX_AHEAD:
+            return True
+        if self._ahead < known:
+            self._moved_at = now
+        return now - self._moved_at >= STUCK_SECONDS
