@@ -15,8 +15,9 @@ from contextlib import suppress
 from core.errors import Unavailable
 from core.eventlog import Consumer, EventLog, Offset, Partition, Record
 
-# Enough for the next one never to wait: it takes at most a hundred at once, and it is looked at again within this time.
-MAX_AHEAD = 200
+# Ahead by what the next one does in this time, within these bounds: it never waits, and little stands before anybody.
+AHEAD_SECONDS = 1.0
+LEAST_AHEAD, MOST_AHEAD = 50, 400
 LOOK_SECONDS = 0.1
 # Nothing moves: one of the next ones died, or waits for the database. The others' records go on, slowly.
 STUCK_SECONDS = 5.0
@@ -31,10 +32,11 @@ class PacedConsumer:
         self._group = group
         self._topics = topics
         self._ahead = 0
-        self._moved_at = time.monotonic()
+        self._most = LEAST_AHEAD
+        self._done_at = self._moved_at = time.monotonic()
 
     async def poll(self, *, max_records: int, wait_seconds: float) -> list[Record]:
-        if self._ahead >= MAX_AHEAD and not await self._has_room():
+        if self._ahead >= self._most and not await self._has_room():
             await asyncio.sleep(min(LOOK_SECONDS, wait_seconds))
             return []
         records = await self._consumer.poll(max_records=max_records, wait_seconds=wait_seconds)
@@ -52,12 +54,12 @@ class PacedConsumer:
         await self._consumer.close()
 
     async def _has_room(self) -> bool:
-        known, now = self._ahead, time.monotonic()
+        expected, now = self._ahead, time.monotonic()
         # A log that does not answer this says so to whoever polls it.
         with suppress(Unavailable):
             self._ahead = sum((await self._log.lag(self._group, self._topics)).values())
-        if self._ahead < MAX_AHEAD:
-            return True
-        if self._ahead < known:
-            self._moved_at = now
-        return now - self._moved_at >= STUCK_SECONDS
+        if self._ahead < expected:
+            a_second = (expected - self._ahead) / max(now - self._done_at, LOOK_SECONDS)
+            self._most = min(MOST_AHEAD, max(LEAST_AHEAD, int(a_second * AHEAD_SECONDS)))
+            self._done_at = self._moved_at = now
+        return self._ahead < self._most or now - self._moved_at >= STUCK_SECONDS
