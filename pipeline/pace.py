@@ -39,7 +39,8 @@ class PacedConsumer:
         if self._ahead >= self._most and not await self._has_room():
             await asyncio.sleep(min(LOOK_SECONDS, wait_seconds))
             return []
-        records = await self._consumer.poll(max_records=max_records, wait_seconds=wait_seconds)
+        room = max(1, self._most - self._ahead)
+        records = await self._consumer.poll(max_records=min(max_records, room), wait_seconds=wait_seconds)
         self._ahead += len(records)
         self._moved_at = time.monotonic()
         return records
