@@ -26,10 +26,10 @@ from core.partitioning import partition_of
 from core.tenancy import Tenant
 from core.topics import raw_topic
 
-SECONDS = 15.0
+SECONDS = 10.0
 PAUSE_SECONDS = 0.2
 LOOK_SECONDS = 0.01
-FLOOD_RECORDS = 3000
+FLOOD_RECORDS = 1500
 COUNTED = "SELECT count(*) FROM events WHERE tenant_id = $1"
 
 

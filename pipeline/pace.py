@@ -17,7 +17,7 @@ from core.eventlog import Consumer, EventLog, Offset, Partition, Record
 
 # Ahead by what the next one does in this time, within these bounds: it never waits, and little stands before anybody.
 AHEAD_SECONDS = 1.0
-LEAST_AHEAD, MOST_AHEAD = 50, 400
+LEAST_AHEAD, MOST_AHEAD = 100, 400
 LOOK_SECONDS = 0.1
 # Nothing moves: one of the next ones died, or waits for the database. The others' records go on, slowly.
 STUCK_SECONDS = 5.0
@@ -36,7 +36,8 @@ class PacedConsumer:
         self._done_at = self._moved_at = time.monotonic()
 
     async def poll(self, *, max_records: int, wait_seconds: float) -> list[Record]:
-        if self._ahead >= self._most and not await self._has_room():
+        # From half of it on it is looked at: a batch is taken while the one before it is at work, and no poll is tiny.
+        if self._ahead > self._most // 2 and not await self._has_room():
             await asyncio.sleep(min(LOOK_SECONDS, wait_seconds))
             return []
         room = max(1, self._most - self._ahead)
@@ -63,4 +64,4 @@ class PacedConsumer:
             a_second = (expected - self._ahead) / max(now - self._done_at, LOOK_SECONDS)
             self._most = min(MOST_AHEAD, max(LEAST_AHEAD, int(a_second * AHEAD_SECONDS)))
             self._done_at = self._moved_at = now
-        return self._ahead < self._most or now - self._moved_at >= STUCK_SECONDS
+        return self._ahead <= self._most // 2 or now - self._moved_at >= STUCK_SECONDS
