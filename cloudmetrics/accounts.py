@@ -28,6 +28,20 @@ async def create_tenant(settings: Settings, *, slug: str, name: str, tier: Tier,
         await database.close()
 
 
+async def spread_tenant(settings: Settings, *, slug: str, sub_keys: int) -> None:
+    """Spreads a tenant's records over sub-keys.
+
+    Raises:
+        NotFound: there is no such tenant.
+        BadInput: not so many.
+    """
+    database = Database(settings, pool_size=1)
+    try:
+        await accounts.spread_tenant(database, await accounts.find_tenant(database, slug), sub_keys)
+    finally:
+        await database.close()
+
+
 async def create_key(
     settings: Settings,
     *,

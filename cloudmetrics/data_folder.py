@@ -23,7 +23,7 @@ ROLES = ("owner", "app", "writer", "doorkeeper")
 # A Unix socket's path has room for 107 bytes; PostgreSQL adds `/.s.PGSQL.5432.lock`.
 MAX_SOCKET_FOLDER = 85
 DATABASE = "cloudmetrics"
-LOG_SETTINGS = ("kafka_brokers", "kafka_partitions", "kafka_replication", "tenant_topics")
+LOG_SETTINGS = ("kafka_brokers", "log_partitions", "kafka_replication", "tenant_topics")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from core.database import Database, Session
 from core.errors import BadInput, NotFound
 from core.events import epoch_ms, new_event_id
 from core.keys import ApiKey, hash_secret, new_key_id, new_secret, seal
+from core.partitioning import MAX_SUB_KEYS
 from core.queries import named
 from core.tenancy import KeyId, KeyKind, Scope, Tenant, TenantId, Tier, checked_name, checked_slug
 
@@ -22,6 +23,7 @@ FIND_BY_ID = named("keys", "find_key_by_id")
 FIND_TENANT = named("keys", "find_tenant")
 LIST_TENANTS = named("keys", "list_tenants")
 INSERT_TENANT = named("keys", "insert_tenant")
+SPREAD_TENANT = named("keys", "spread_tenant")
 INSERT_KEY = named("keys", "insert_key")
 INSERT_SECRET = named("keys", "insert_secret")
 EXPIRE_SECRETS = named("keys", "expire_secrets")
@@ -121,6 +123,23 @@ async def create_tenant(
             raise BadInput(f"The tenant slug {slug!r} is taken; choose another.", field="slug")
         await _audit(session, tenant_id, actor, "tenant.create", slug, {"tier": tier.value})
     return Tenant(tenant_id, slug, name or slug, tier, row["created_at"], is_demo)
+
+
+async def spread_tenant(database: Database, tenant: Tenant, sub_keys: int, *, actor: str = "operator") -> None:
+    """Lets a large tenant's records go to as many partitions, and be counted by as many workers; 1 takes it back.
+
+    Raises:
+        BadInput: not 1 to 256.
+    """
+    if not 1 <= sub_keys <= MAX_SUB_KEYS:
+        raise BadInput(
+            f"A tenant is spread over 1 to {MAX_SUB_KEYS} sub-keys, not {sub_keys}; as many as the log has partitions "
+            "is enough.",
+            field="sub_keys",
+        )
+    async with database.as_tenant(tenant.id, is_write=True) as session:
+        await session.execute(SPREAD_TENANT, tenant.id, sub_keys)
+        await _audit(session, tenant.id, actor, "tenant.spread", tenant.slug, {"sub_keys": sub_keys})
 
 
 async def create_key(

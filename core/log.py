@@ -13,8 +13,13 @@ def open_log(settings: Settings) -> EventLog:
     if settings.kafka_brokers:
         return KafkaLog(
             settings.kafka_brokers,
-            partitions=settings.kafka_partitions,
+            partitions=settings.log_partitions,
             replication=settings.kafka_replication,
             retention_hours=settings.log_retention_hours,
         )
-    return ValkeyLog(settings.redis_url, max_bytes=settings.log_max_bytes, retention_hours=settings.log_retention_hours)
+    return ValkeyLog(
+        settings.redis_url,
+        max_bytes=settings.log_max_bytes,
+        retention_hours=settings.log_retention_hours,
+        partitions=settings.log_partitions,
+    )

@@ -94,13 +94,15 @@ class LiveNotice(msgspec.Struct, frozen=True):
     """What the live channel carries: absolute counts of the changed minutes that are hot, and the span of all.
 
     `spans` is (type, first changed minute, last changed minute) in epoch seconds; `values` is
-    (type, is_bot, minute, count, errors, bytes).
+    (type, is_bot, minute, count, errors, bytes), as one shard counted them: a spread tenant has several, and a minute
+    of it is their sum.
     """
 
     committed_ms: int
     events: int
     spans: list[tuple[str, int, int]]
     values: list[tuple[str, bool, int, int, int, int]]
+    shard: int = 0
 
 
 _notice_encoder = msgspec.json.Encoder()

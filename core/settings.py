@@ -25,7 +25,7 @@ WITHIN: dict[str, tuple[float, float]] = {
     "port": (1, 65535),
     "log_max_bytes": (16 * MEGABYTE, 2**50),
     "log_retention_hours": (0, 24 * 366),
-    "kafka_partitions": (1, 1000),
+    "log_partitions": (1, 1000),
     "kafka_replication": (1, 10),
     "retention_days": (0, 36_500),
     "rollup_retention_days": (0, 36_500),
@@ -55,7 +55,7 @@ class Settings:
     )
     master_key: str = setting("", "32 bytes in base64: seals signing secrets, keys visitor hashes", secret=True)
     kafka_brokers: str = setting("", "Kafka as the log, host:port, comma-separated; none: Valkey Streams")
-    kafka_partitions: int = setting(4, "Kafka: partitions of a topic that is shared by tenants, when it is made")
+    log_partitions: int = setting(4, "partitions of a topic that is shared by tenants, when it is made")
     kafka_replication: int = setting(1, "Kafka: replicas of each topic, when it is made; 3 on a cluster")
     retention_days: int = setting(0, "self_hosted tenants: raw events are kept this long; 0: for ever")
     rollup_retention_days: int = setting(0, "self_hosted tenants: rollups of 1 and 5 minutes likewise; 0: for ever")

@@ -1,4 +1,4 @@
-"""The event log on Valkey Streams: one stream a topic, one partition a stream, consumer groups for what is done.
+"""The event log on Valkey Streams: one stream a partition, consumer groups for what is done.
 
 An entry is in the append-only file before `append` returns.
 """
@@ -12,7 +12,8 @@ from typing import Any
 
 from core.errors import LogFull, LogUnavailable
 from core.eventlog import APPEND_SECONDS, Offset, OnAssigned, Partition
-from core.topics import is_raw_topic
+from core.partitioning import partition_of
+from core.topics import is_raw_topic, is_tenants_own
 from core.valkey import open_valkey
 from core.valkey_consumer import ValkeyConsumer
 from core.valkey_streams import (
@@ -24,8 +25,9 @@ from core.valkey_streams import (
     entry_key,
     groups_of,
     log_errors,
+    name_of,
+    partitions_of,
     stream_of,
-    topics_of,
 )
 
 SIZE_REFRESH_SECONDS = 0.5
@@ -36,11 +38,12 @@ TRIM_SHARE = 0.6
 
 
 class ValkeyLog:
-    """`EventLog` on one Valkey server."""
+    """`EventLog` on one Valkey server. A topic that tenants share has `partitions`, one tenant's own has one."""
 
-    def __init__(self, url: str, *, max_bytes: int, retention_hours: int) -> None:
+    def __init__(self, url: str, *, max_bytes: int, retention_hours: int, partitions: int = 1) -> None:
         self._client = open_valkey(url, seconds=APPEND_SECONDS / 2, connections=64)
         self._max_bytes = max_bytes
+        self._partitions = partitions
         self._retention_ms = retention_hours * 3_600_000
         self._size = 0
         self._size_at = float("-inf")
@@ -51,8 +54,9 @@ class ValkeyLog:
         return "valkey"
 
     async def create_topic(self, topic: str) -> None:
+        names = [name_of(Partition(topic, number)) for number in range(self._count(topic))]
         async with log_errors():
-            if await self._client.sadd(TOPICS, topic):
+            if await self._client.sadd(TOPICS, *names):
                 await self._client.xadd(TOPIC_NEWS, {b"topic": topic}, maxlen=NEWS_LENGTH)
         self._known.add(topic)
 
@@ -61,19 +65,23 @@ class ValkeyLog:
             async with asyncio.timeout(APPEND_SECONDS), log_errors():
                 if is_raw_topic(topic):
                     await self._refuse_when_full(len(value))
-                entry = await self._add(topic, {b"k": key, b"v": value})
+                partition = Partition(topic, partition_of(key, self._count(topic)))
+                entry = await self._add(partition, {b"k": key, b"v": value})
         except TimeoutError as error:
             raise LogUnavailable(retry_after=1.0) from error
         return Offset(entry.decode())
 
-    async def _add(self, topic: str, fields: dict[Any, Any]) -> Any:
+    def _count(self, topic: str) -> int:
+        return 1 if is_tenants_own(topic) else self._partitions
+
+    async def _add(self, partition: Partition, fields: dict[Any, Any]) -> Any:
         """Appends; a topic that is new, or that the server came back without, is made known first."""
-        if topic in self._known:
-            entry = await self._client.xadd(stream_of(topic), fields, nomkstream=True)
+        if partition.topic in self._known:
+            entry = await self._client.xadd(stream_of(partition), fields, nomkstream=True)
             if entry is not None:
                 return entry
-        await self.create_topic(topic)
-        return await self._client.xadd(stream_of(topic), fields)
+        await self.create_topic(partition.topic)
+        return await self._client.xadd(stream_of(partition), fields)
 
     def consume(self, group: str, topics: re.Pattern[str], on_assigned: OnAssigned | None = None) -> ValkeyConsumer:
         return ValkeyConsumer(self._client, group, topics, on_assigned)
@@ -81,9 +89,8 @@ class ValkeyLog:
     async def lag(self, group: str, topics: re.Pattern[str]) -> dict[Partition, int]:
         async with log_errors():
             return {
-                Partition(t): await self._behind(stream_of(t), group)
-                for t in await topics_of(self._client)
-                if topics.fullmatch(t)
+                partition: await self._behind(stream_of(partition), group)
+                for partition in await partitions_of(self._client, topics)
             }
 
     async def done_until(self, group: str, topics: re.Pattern[str]) -> int:
@@ -91,9 +98,9 @@ class ValkeyLog:
         async with log_errors():
             now = int(time.time() * 1000)
             moments = [now]
-            for topic in await topics_of(self._client):
-                if topics.fullmatch(topic) and await self._behind(stream_of(topic), group):
-                    moments.append(await self._first_open(stream_of(topic), group, now))
+            for partition in await partitions_of(self._client, topics):
+                if await self._behind(stream_of(partition), group):
+                    moments.append(await self._first_open(stream_of(partition), group, now))
         return min(moments)
 
     async def _first_open(self, stream: str, group: str, now: int) -> int:
@@ -109,8 +116,8 @@ class ValkeyLog:
             await self._refresh_size()
             is_tight = self._size > self._max_bytes * TRIM_SHARE
             oldest_kept = f"{int(time.time() * 1000) - self._retention_ms}-0"
-            for topic in await topics_of(self._client):
-                stream = stream_of(topic)
+            for partition in await partitions_of(self._client):
+                stream = stream_of(partition)
                 done = await self._done_by_all(stream)
                 limit = done if is_tight else min(done, oldest_kept, key=entry_key)
                 dropped += int(await self._client.xtrim(stream, minid=limit, approximate=not is_tight))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,6 +14,7 @@ from core.eventlog import Offset, Partition, Record
 from core.valkey import VALKEY_AWAY
 
 PREFIX = "cm:log:"
+# The name of every partition there is.
 TOPICS = "cm:log-topics"
 # Told of each new topic: consumers wait on it beside their streams, so that a topic's first record waits for nobody.
 TOPIC_NEWS = "cm:log-topics:news"
@@ -20,8 +22,18 @@ NEWS_LENGTH = 100
 START = "0-0"
 
 
-def stream_of(topic: str) -> str:
-    return PREFIX + topic
+def name_of(partition: Partition) -> str:
+    """A partition as its stream and its lease are called; the first one as its topic."""
+    return f"{partition.topic}#{partition.number}" if partition.number else partition.topic
+
+
+def partition_named(name: str) -> Partition:
+    topic, _, number = name.partition("#")
+    return Partition(topic, int(number or 0))
+
+
+def stream_of(partition: Partition) -> str:
+    return PREFIX + name_of(partition)
 
 
 def before(entry: str) -> str:
@@ -55,7 +67,7 @@ def records_of(answer: Any) -> tuple[list[Record], str | None]:
         if name == TOPIC_NEWS:
             news = entries[-1][0].decode()
             continue
-        partition = Partition(name.removeprefix(PREFIX))
+        partition = partition_named(name.removeprefix(PREFIX))
         for entry, fields in entries:
             offset = entry.decode()
             records.append(Record(partition, Offset(offset), Offset(after(offset)), fields[b"k"], fields[b"v"]))
@@ -70,8 +82,10 @@ async def groups_of(client: Any, stream: str) -> dict[str, dict[str, Any]]:
         return {}
 
 
-async def topics_of(client: Any) -> list[str]:
-    return sorted(member.decode() for member in await client.smembers(TOPICS))
+async def partitions_of(client: Any, topics: re.Pattern[str] | None = None) -> list[Partition]:
+    """The partitions of all topics, or of those that match."""
+    known = sorted(partition_named(member.decode()) for member in await client.smembers(TOPICS))
+    return [partition for partition in known if topics is None or topics.fullmatch(partition.topic)]
 
 
 @asynccontextmanager

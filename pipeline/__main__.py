@@ -1,4 +1,4 @@
-"""`python -m pipeline all|enrich|aggregate|bridge`: settings in, workers running until SIGTERM."""
+"""`python -m pipeline all|enrich|aggregate|bridge [--workers N]`: settings in, workers running until SIGTERM."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
@@ -29,14 +29,17 @@ from core.queries import named
 from core.retention import Retention
 from core.settings import Settings
 from core.telemetry import start_logging
-from core.topics import DEAD, ENRICHED, UPDATES
+from core.topics import DEAD, ENRICHED, GROUPS, UPDATES
 from pipeline.aggregate import Aggregator
 from pipeline.bridge import Bridge
 from pipeline.deadletter import DeadLetterIndex
 from pipeline.enrich import Enricher
 from pipeline.enrichment.agent import build_parser
 from pipeline.enrichment.sources import EnrichmentSources
+from pipeline.pace import PacedConsumer
+from pipeline.processes import MAX_WORKERS, run_processes
 from pipeline.retention import RetentionKeeper
+from pipeline.spread import Spread
 from pipeline.worker import Worker, run_worker
 
 log = logging.getLogger("pipeline")
@@ -44,6 +47,7 @@ log = logging.getLogger("pipeline")
 KINDS = ("enrich", "aggregate", "bridge")
 CHORE_SECONDS = 60.0
 TRIM_SECONDS = 10.0
+SPREAD_SECONDS = 10.0
 LEDGER_DAYS = 7
 RETENTION_SECONDS = 600.0
 TENANT_KEYS = 10_000
@@ -70,7 +74,10 @@ async def _build(kind: str, parts: Parts, stack: AsyncExitStack) -> tuple[list[W
         visitor_keys = lru_cache(maxsize=TENANT_KEYS)(lambda tenant: visitor_key(master_key, tenant))
         build_parser()
         sources = EnrichmentSources.open(parts.settings.geo_database, visitor_keys)
-        return [Enricher(parts.log, sources).worker()], [_trim_log(parts)]
+        spread = Spread()
+        worker = Enricher(parts.log, sources, spread).worker()
+        paced = PacedConsumer(worker.consumer, parts.log, "aggregate", GROUPS["aggregate"])
+        return [replace(worker, consumer=paced)], [_trim_log(parts), _learn_spread(parts, spread)]
     if kind == "aggregate":
         aggregator = Aggregator(parts.database, parts.log)
         chores = [_make_partitions(parts, aggregator), _forget_ids(parts), _drop_old(parts)]
@@ -89,6 +96,16 @@ def _trim_log(parts: Parts) -> Chore:
         return TRIM_SECONDS
 
     return trim
+
+
+def _learn_spread(parts: Parts, spread: Spread) -> Chore:
+    async def learn() -> float:
+        # A process that only enriches may have no database; then nobody is spread.
+        if parts.settings.writer_url:
+            await spread.refresh(parts.database)
+        return SPREAD_SECONDS
+
+    return learn
 
 
 def _make_partitions(parts: Parts, aggregator: Aggregator) -> Chore:
@@ -180,11 +197,24 @@ async def run(settings: Settings, kinds: tuple[str, ...]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m pipeline", description="Workers between the log and the reader.")
     parser.add_argument("kind", choices=["all", *KINDS], help="which worker this process is")
-    kind = parser.parse_args().kind
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help=f"so many processes of it, 1 to {MAX_WORKERS}, that share the log's partitions (default: %(default)s)",
+    )
+    arguments = parser.parse_args()
+    kind = arguments.kind
+    if not 1 <= arguments.workers <= MAX_WORKERS:
+        parser.error(f"--workers must be 1 to {MAX_WORKERS}, not {arguments.workers}")
     try:
         settings = Settings.from_env(os.environ)
         arm(settings.fail_point)
         start_logging(settings.log_level)
+        if arguments.workers > 1:
+            uvloop.run(run_processes([kind], arguments.workers))
+            return 0
         settle_heap()
         uvloop.run(run(settings, KINDS if kind == "all" else (kind,)))
     except CloudMetricsError as error:

@@ -82,9 +82,8 @@ def notice_of(update: BucketUpdates) -> LiveNotice:
         for b in update.changed
         if b.summary is not None
     ]
-    return LiveNotice(
-        update.committed_ms, update.events, [(name, *span) for name, span in sorted(spans.items())], values
-    )
+    named_spans = [(name, *span) for name, span in sorted(spans.items())]
+    return LiveNotice(update.committed_ms, update.events, named_spans, values, update.shard)
 
 
 def _decode(record: Record) -> BucketUpdates:

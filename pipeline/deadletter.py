@@ -9,6 +9,7 @@ import msgspec
 
 from core.database import Database
 from core.eventlog import DeadLetter, EventLog, Offset, Partition, Record
+from core.partitioning import TENANT_BYTES, tenant_part
 from core.queries import named
 from core.topics import DEAD_TOPICS
 from pipeline.worker import Worker
@@ -36,7 +37,8 @@ class DeadLetterIndex:
         async with self._database.as_writer() as session:
             for record in records:
                 letter = _decoder.decode(record.value)
-                tenant_id = UUID(bytes=record.key) if len(record.key) == 16 else UNREADABLE_TENANT
+                tenant = tenant_part(record.key)
+                tenant_id = UUID(bytes=tenant) if len(tenant) == TENANT_BYTES else UNREADABLE_TENANT
                 await session.execute(
                     KEEP,
                     tenant_id,

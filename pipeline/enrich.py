@@ -12,6 +12,7 @@ from core.topics import ENRICHED, RAW_TOPICS
 from pipeline.appending import append_all
 from pipeline.enrichment.batch import enrich_batch
 from pipeline.enrichment.sources import EnrichmentSources
+from pipeline.spread import Spread
 from pipeline.worker import Poison, Worker
 
 GROUP = "enrich"
@@ -21,9 +22,10 @@ MAX_RECORDS = 50
 class Enricher:
     """Appends before it commits: a crash between the two repeats a batch, and its ids make the repeat harmless."""
 
-    def __init__(self, log: EventLog, sources: EnrichmentSources) -> None:
+    def __init__(self, log: EventLog, sources: EnrichmentSources, spread: Spread | None = None) -> None:
         self._log = log
         self._sources = sources
+        self._spread = spread or Spread()
 
     def worker(self) -> Worker:
         return Worker(GROUP, self._log.consume(GROUP, RAW_TOPICS), self._log, self._process, MAX_RECORDS)
@@ -33,11 +35,12 @@ class Enricher:
         batches = [(record, _decode(record)) for record in records]
         enriched = []
         for record, raw in batches:
-            enriched.append((record, _enrich(record, raw, self._sources)))
+            key = self._spread.key_of(raw.tenant_id, raw.request_id)
+            enriched.append((key, _enrich(record, raw, self._sources)))
             # Agents never seen take a millisecond each: others in this process must get their turn.
             await asyncio.sleep(0)
         failpoints.reached("before_append")
-        await append_all(self._log, [(ENRICHED, record.key, value) for record, value in enriched])
+        await append_all(self._log, [(ENRICHED, key, value) for key, value in enriched])
         failpoints.reached("after_append")
 
 

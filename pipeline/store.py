@@ -142,11 +142,12 @@ class Store:
         if known:
             groups = grouped([pair for place, pair in enumerate(prepared.unique) if place not in known])
             tallies = await giving_way(fold_groups(groups))
-        await self._add_usage(session, prepared.batches, groups)
         new_events: Counter[UUID] = Counter()
         for batch, events in groups:
             new_events[batch.tenant_id] += len(events)
         touched = await self._rollups.write(session, partition.number, tallies) if groups else {}
+        # Last: its rows are all that the partitions of a spread tenant share, and are held until the commit.
+        await self._add_usage(session, prepared.batches, groups)
         return Counted(new_events, totals_of(touched)), touched
 
     async def _insert_events(self, session: Session, prepared: Prepared) -> set[int]:

@@ -14,6 +14,7 @@ import msgspec
 
 from core.errors import CloudMetricsError, Fenced, Unavailable
 from core.eventlog import Consumer, DeadLetter, EventLog, Offset, Partition, Record
+from core.partitioning import tenant_part
 from core.topics import DEAD
 
 log = logging.getLogger(__name__)
@@ -158,7 +159,7 @@ async def _process_all(worker: Worker, taken: _Taken, limit: PoisonLimit) -> Non
         except Poison as poison:
             preparing = None
             await _put_aside(worker, poison)
-            stop_with = limit.note_poison(poison.record.key) or stop_with
+            stop_with = limit.note_poison(tenant_part(poison.record.key)) or stop_with
             remaining = [kept for record in remaining if (kept := _without(poison, record)) is not None]
     await worker.consumer.commit(offsets)
     # Only now: stopped before, it would begin again with the same records, and put them aside again, for ever.

@@ -8,6 +8,7 @@ from typing import Any
 from strawberry.dataloader import DataLoader
 
 from core.database import Database
+from core.eventlog import EventLog
 from core.ingest import Ingest
 from core.keys import ApiKey
 from core.live import LiveBroadcast
@@ -21,6 +22,7 @@ class Backends:
     """What all operations of a process share."""
 
     database: Database
+    log: EventLog
     engine: QueryEngine
     ingest: Ingest
     live: LiveBroadcast
@@ -39,3 +41,4 @@ class Context:
     allowance: Allowance | None
     request_id: str
     events: DataLoader[Any, Any]
+    dead_letters: DataLoader[Any, Any]

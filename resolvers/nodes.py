@@ -12,7 +12,10 @@ from uuid import UUID
 import strawberry
 from strawberry import Info
 
+from core.dead_letters import Place
+from core.errors import BadInput
 from core.metrics import BUILT_IN
+from core.tenancy import Scope
 from resolvers.context import Context
 from resolvers.events import EventRow
 
@@ -53,7 +56,19 @@ async def resolve_node(info: Info[Context, None], id: strawberry.ID) -> Any:
         except (ValueError, OverflowError):
             return None
         return await info.context.events.load(key)
+    if kind == "DeadLetter":
+        return await _dead_letter(info.context, local)
     return None
+
+
+async def _dead_letter(context: Context, local: str) -> Any:
+    if Scope.ADMIN not in context.principal.scopes:
+        return None
+    try:
+        place = Place.parse(local)
+    except BadInput:
+        return None
+    return await context.dead_letters.load(place)
 
 
 async def resolve_nodes(info: Info[Context, None], ids: list[strawberry.ID]) -> list[Any]:

@@ -9,6 +9,13 @@ from strawberry.extensions import ParserCache, ValidationCache
 from strawberry.schema.config import StrawberryConfig
 
 from resolvers.nodes import resolve_node, resolve_nodes
+from schema.dead_letters import (
+    DeadLetter,
+    DropDeadLetterResult,
+    ReplayDeadLetterResult,
+    resolve_drop_dead_letter,
+    resolve_replay_dead_letter,
+)
 from schema.events import Event
 from schema.metrics import Breakdown, Metric, MetricSeries, resolve_breakdown, resolve_series
 from schema.mutation import IngestEventsResult, resolve_ingest_events
@@ -36,6 +43,12 @@ class Mutation:
     ingest_events: IngestEventsResult = strawberry.field(
         resolver=resolve_ingest_events, description="Takes events, as `POST /v1/events` does."
     )
+    replay_dead_letter: ReplayDeadLetterResult = strawberry.field(
+        resolver=resolve_replay_dead_letter, description="Sends a record that was put aside on its way again."
+    )
+    drop_dead_letter: DropDeadLetterResult = strawberry.field(
+        resolver=resolve_drop_dead_letter, description="Ends a record that was put aside; its events never count."
+    )
 
 
 class QuietSchema(strawberry.Schema):
@@ -49,7 +62,7 @@ schema = QuietSchema(
     query=Query,
     mutation=Mutation,
     subscription=Subscription,
-    types=[Tenant, Metric, Event],
+    types=[Tenant, Metric, Event, DeadLetter],
     config=StrawberryConfig(scalar_map=SCALARS, disable_field_suggestions=True),
     extensions=[lambda: ParserCache(maxsize=CACHE_ENTRIES), lambda: ValidationCache(maxsize=CACHE_ENTRIES)],
 )

@@ -45,9 +45,9 @@ MAX_INPUT_LIST = 100
 MAX_INPUT_NODES = 10_000
 
 # What a field costs before its selection; any other object costs 1, a scalar nothing.
-WEIGHTS = {"series": 10, "breakdown": 10, "ingestEvents": 10}
+WEIGHTS = {"series": 10, "breakdown": 10, "ingestEvents": 10, "replayDeadLetter": 10, "dropDeadLetter": 10}
 # Fields whose selection counts once an item; `nodes` counts its `ids`.
-PAGED = frozenset({"events", "metrics"})
+PAGED = frozenset({"events", "metrics", "deadLetters"})
 # Lists that are as long as the answer: an array of points in JSON is cheap, typed points are not.
 POINTS = {"timestamps": 100, "values": 100, "rows": 10}
 

@@ -12,9 +12,11 @@ from core.metrics import BUILT_IN
 from core.tenancy import Tenant as TenantRow
 from core.tenancy import Tier
 from resolvers.context import Context
+from resolvers.dead_letters import list_dead_letters
 from resolvers.events import EventPage, list_events
 from resolvers.nodes import global_id
 from resolvers.tenants import list_metrics, month_usage
+from schema.dead_letters import DeadLetterConnection
 from schema.events import EventConnection, EventFilter
 from schema.metrics import Metric, MetricConnection
 from schema.node import Node
@@ -73,6 +75,12 @@ class Tenant(Node):
     ) -> EventConnection:
         page: EventPage = await list_events(info.context, (filter or EventFilter()).to_domain(), first, after)
         return cast(EventConnection, page)
+
+    @strawberry.field(description="Its records that no worker could process, newest first. Needs the scope admin.")
+    async def dead_letters(
+        self, info: Info[Context, None], first: int | None = None, after: str | None = None
+    ) -> DeadLetterConnection:
+        return cast(DeadLetterConnection, await list_dead_letters(info.context, first, after))
 
     @classmethod
     def is_type_of(cls, obj: object, info: object) -> bool:

@@ -9,6 +9,7 @@ from strawberry.dataloader import DataLoader
 
 from core.errors import TooMany, Unauthenticated
 from core.ingest import Ingest
+from core.own_letters import find_own
 from core.ratelimit import Allowance
 from core.retention import Retention
 from core.tenancy import UNLIMITED_REQUESTS_PER_MINUTE, KeyKind
@@ -31,6 +32,7 @@ class GraphQLDoor:
         self.documents = DocumentCache(schema._schema)
         self._backends = Backends(
             database=services.database,
+            log=services.log,
             engine=QueryEngine(services.database, Retention.of(services.settings), Freshness(services.log).fresh_until),
             ingest=ingest,
             live=services.live,
@@ -65,6 +67,9 @@ class GraphQLDoor:
         async def load(keys: list[Any]) -> Any:
             return await load_events(database, tenant_id, keys)
 
+        async def load_letters(places: list[Any]) -> Any:
+            return await find_own(database, tenant_id, places)
+
         return Context(
             backends=self._backends,
             principal=known.principal(),
@@ -73,6 +78,7 @@ class GraphQLDoor:
             allowance=allowance,
             request_id=request_id,
             events=DataLoader(load_fn=load),
+            dead_letters=DataLoader(load_fn=load_letters),
         )
 
 

@@ -1,18 +1,25 @@
 """`WS /graphql`: graphql-transport-ws. Close codes: 4400 malformed, 4401 not initialised or no good key, 4403 a key
-that was revoked, 4406 no such protocol, 4408 nothing said in time, 4409 id in use, 4429 initialised twice or too many
-messages, 4508 a reader that takes nothing."""
+that was revoked, 4406 no such protocol, 4408 nothing said in time, 4409 id in use, 4429 initialised twice, too many
+messages, sockets or guessed keys, 4508 a reader that takes nothing. A socket beyond what there may be of an address, or
+in all, is answered 429 before it is accepted."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import ExitStack
+from dataclasses import dataclass
 
 from graphql import OperationType
+from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from core.errors import CloudMetricsError, DatabaseUnavailable, InvalidRequest, Unauthenticated
+from core.errors import CloudMetricsError, DatabaseUnavailable, InvalidRequest, TooMany, Unauthenticated
+from core.tenancy import TenantId
 from web.auth.keys import KnownKey
-from web.errors import request_id_of
+from web.auth.strangers import network_of, refuse_stranger
+from web.crowd import Crowd
+from web.errors import error_body, request_id_of, retry_headers, status_of
 from web.graphql_door import GraphQLDoor, authorization_of, refuse_when_empty
 from web.graphql_errors import field_errors, request_errors
 from web.graphql_messages import (
@@ -24,6 +31,7 @@ from web.graphql_messages import (
     decode_message,
     encode_message,
 )
+from web.peer import client_address
 from web.sockets import MessageBudget, ProtocolViolation, ReaderGone, Speaker
 
 log = logging.getLogger("web.graphql")
@@ -31,9 +39,23 @@ log = logging.getLogger("web.graphql")
 INIT_SECONDS = 5.0
 RECHECK_SECONDS = 10.0
 MAX_OPERATIONS = 20
-MAX_CONNECTIONS = 2000
 MESSAGE_BURST = 1000
 MESSAGES_A_SECOND = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Where a socket comes from, and its places in the crowd."""
+
+    address: str
+    crowd: Crowd
+    places: ExitStack
+    waiting: ExitStack
+
+    def is_of(self, tenant_id: TenantId) -> None:
+        """It is known by now. Raises TooMany when its tenant has too many."""
+        self.places.enter_context(self.crowd.known(tenant_id))
+        self.waiting.close()
 
 
 class GraphQLSockets:
@@ -41,34 +63,43 @@ class GraphQLSockets:
 
     def __init__(self, door: GraphQLDoor) -> None:
         self._door = door
-        self._open = 0
+        self._crowd = Crowd(what="GraphQL sockets", remedy="run several operations on one, or close one")
 
     async def connect(self, socket: WebSocket) -> None:
         """One socket, from handshake to close."""
-        if self._open >= MAX_CONNECTIONS:
-            # Closing before accepting answers the handshake with 403.
-            await socket.close(1013)
-            return
-        self._open += 1
+        address = client_address(socket, self._door.services.settings)
+        with ExitStack() as places:
+            try:
+                places.enter_context(self._crowd.arrived(network_of(address)))
+                waiting = places.enter_context(ExitStack())
+                waiting.enter_context(self._crowd.unknown())
+            except TooMany as refusal:
+                request_id = request_id_of(socket.scope)
+                headers = {"X-Request-Id": request_id, **retry_headers(refusal)}
+                body = error_body(refusal, request_id)
+                await socket.send_denial_response(JSONResponse(body, status_of(refusal), headers))
+                return
+            await self._serve(socket, Arrival(address, self._crowd, places, waiting))
+
+    async def _serve(self, socket: WebSocket, arrival: Arrival) -> None:
         try:
             is_spoken = PROTOCOL in socket.scope["subprotocols"]
             await socket.accept(subprotocol=PROTOCOL if is_spoken else None)
             if not is_spoken:
                 await socket.close(4406, f"Speak {PROTOCOL}.")
                 return
-            await Connection(socket, self._door).run()
+            await Connection(socket, self._door, arrival).run()
         except (WebSocketDisconnect, ReaderGone):
             return
-        finally:
-            self._open -= 1
 
 
 class Connection:
     """One accepted socket and its operations."""
 
-    def __init__(self, socket: WebSocket, door: GraphQLDoor) -> None:
+    def __init__(self, socket: WebSocket, door: GraphQLDoor, arrival: Arrival) -> None:
         self._socket = socket
         self._door = door
+        self._arrival = arrival
         self._authorization = ""
         self._operations: dict[str, asyncio.Task[None]] = {}
         self._speaker = Speaker(socket)
@@ -111,10 +142,24 @@ class Connection:
                     if isinstance(message, Ping):
                         await self._speaker.send(encode_message("pong"))
                 self._authorization = authorization_of(message.payload) or self._socket.headers.get("authorization", "")
-                await self._known()
+                known = await self._introduced()
         except TimeoutError:
             raise ProtocolViolation(4408, f"No connection_init within {INIT_SECONDS:.0f} s.") from None
+        try:
+            self._arrival.is_of(known.key.tenant.id)
+        except TooMany as refusal:
+            raise ProtocolViolation(4429, refusal.message) from None
         await self._speaker.send(encode_message("connection_ack"))
+
+    async def _introduced(self) -> KnownKey:
+        """Who the first message says it is; keys that are guessed count as they do in requests."""
+        try:
+            return await self._door.identify(self._authorization)
+        except DatabaseUnavailable:
+            raise ProtocolViolation(1013, "Keys cannot be looked up right now; try again.") from None
+        except Unauthenticated as error:
+            _, answer = await refuse_stranger(self._door.services.limiter, self._arrival.address, error)
+            raise ProtocolViolation(4429 if isinstance(answer, TooMany) else 4401, answer.message) from None
 
     async def _known(self) -> KnownKey:
         try:

@@ -1,4 +1,4 @@
-"""`tenant create|list`."""
+"""`tenant create|list|spread`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from core.database import Database
 from core.settings import Settings
 from core.tenancy import Tenant, Tier
 
-SUMMARY = "create and list tenants"
+SUMMARY = "create, list and spread tenants"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     create.add_argument("--name", default="", help="its name for people (default: the slug)")
     create.add_argument("--tier", choices=[tier.value for tier in Tier], default=Tier.SELF_HOSTED.value)
     listing = actions.add_parser("list", help="all tenants")
-    for action in (create, listing):
+    spread = actions.add_parser("spread", help="let several workers count a large tenant at once")
+    spread.add_argument("slug", help="whose records")
+    spread.add_argument("sub_keys", type=int, metavar="N", help="over so many partitions; 1 takes it back")
+    for action in (create, listing, spread):
         action.add_argument("--data", default=DEFAULT, metavar="DIR", help="data folder (default: %(default)s)")
 
 
@@ -33,6 +36,10 @@ def run(args: argparse.Namespace) -> int:
     if args.action == "create":
         made = accounts.create_tenant(settings, slug=args.slug, name=args.name, tier=Tier(args.tier))
         print(_line(asyncio.run(made)))
+        return 0
+    if args.action == "spread":
+        asyncio.run(accounts.spread_tenant(settings, slug=args.slug, sub_keys=args.sub_keys))
+        print(f"spread {args.slug} over {args.sub_keys}; the workers know within 10 s")
         return 0
     for tenant in asyncio.run(_list(settings)):
         print(_line(tenant))

@@ -19,6 +19,7 @@ from aiokafka.structs import TopicPartition
 
 from core.eventlog import Offset, OnAssigned, Partition, Record
 from core.kafka.client import MAX_RECORD_BYTES, METADATA_SECONDS, kafka_errors, stop_within
+from core.kafka.turns import Turns
 
 log = logging.getLogger("core.kafka")
 
@@ -35,6 +36,7 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._topics = topics
         self._on_assigned = on_assigned
         self._consumer: AIOKafkaConsumer | None = None
+        self._turns = Turns()
         # Partitions were given out, and where to begin in them is still to be asked.
         self._is_placed = True
         # Where to go on after a rewind: what was committed last, or polled first.
@@ -47,7 +49,7 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             consumer = await self._joined()
             if not self._is_placed:
                 await self._place(consumer)
-            found = await consumer.getmany(timeout_ms=int(wait_seconds * 1000), max_records=max_records)
+            found = await self._turns.take(consumer, most=max_records, wait_seconds=wait_seconds)
             for place, messages in found.items():
                 self._done.setdefault(place, messages[0].offset)
             if not self._is_placed:

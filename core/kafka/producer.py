@@ -19,9 +19,11 @@ from aiokafka.errors import (
     ProducerFenced,
     UnknownProducerId,
 )
+from aiokafka.partitioner import murmur2
 
 from core.errors import LogUnavailable
 from core.kafka.client import KAFKA_AWAY, MAX_RECORD_BYTES, REQUEST_SECONDS, stop_within
+from core.partitioning import partition_of
 
 log = logging.getLogger("core.kafka")
 
@@ -37,6 +39,15 @@ FATAL = (
 STUCK_SECONDS = 5.0
 # After a start that failed nobody tries again this long: requests must not pile up behind a broker that is away.
 START_PAUSE_SECONDS = 0.5
+
+
+def partition_of_key(key: bytes, count: int) -> int:
+    """Where Kafka's own clients place a tenant, and its sub-keys beside it."""
+    return partition_of(key, count, lambda tenant: murmur2(tenant) & 0x7FFFFFFF)
+
+
+def _partitioner(key: bytes, every: list[int], available: list[int]) -> int:
+    return every[partition_of_key(key, len(every))]
 
 
 class Producer:
@@ -88,6 +99,7 @@ class Producer:
                 enable_idempotence=True,
                 linger_ms=0,
                 max_request_size=MAX_RECORD_BYTES,
+                partitioner=_partitioner,
                 request_timeout_ms=int(REQUEST_SECONDS * 1000),
                 retry_backoff_ms=100,
             )

@@ -12,6 +12,8 @@ GRANT DELETE ON api_key_secrets TO cm_app;
 GRANT SELECT, INSERT ON audit_log TO cm_app;
 GRANT SELECT ON events, event_ids, rollup_1m, rollup_5m, rollup_1h, daily_usage, dead_letters TO cm_app;
 
+GRANT DELETE ON dead_letters TO cm_app;
+
 GRANT SELECT ON tenants TO cm_writer;
 GRANT SELECT, INSERT ON events TO cm_writer;
 GRANT SELECT, INSERT, DELETE ON event_ids TO cm_writer;

@@ -121,6 +121,10 @@ ON CONFLICT DO NOTHING;
 -- The classes that have a tenant.
 SELECT DISTINCT tier AS retention_class FROM tenants;
 
+-- list_spread_tenants()
+-- The tenants whose records are spread over several partitions.
+SELECT id, sub_keys FROM tenants WHERE sub_keys > 1;
+
 -- hot_cells(since)
 -- All one-minute totals since a moment, for rebuilding the hot sets.
 SELECT tenant_id, dimension, extract(epoch FROM bucket)::bigint AS bucket, type, value, is_bot, shard,

@@ -50,6 +50,10 @@ SELECT id AS tenant_id, slug, name, tier, created_at, is_demo FROM tenants ORDER
 -- One tenant by slug.
 SELECT id AS tenant_id, slug, name, tier, created_at, is_demo FROM tenants WHERE slug = $1;
 
+-- spread_tenant(id, sub_keys)
+-- Over how many partitions a tenant's records may go.
+UPDATE tenants SET sub_keys = $2 WHERE id = $1;
+
 -- insert_key(tenant_id, id, kind, name, scopes, origins, is_unsigned, expires_at)
 -- One new key; its secret goes into api_key_secrets.
 INSERT INTO api_keys (tenant_id, id, kind, name, scopes, origins, is_unsigned, expires_at)

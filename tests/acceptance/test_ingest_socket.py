@@ -23,7 +23,7 @@ from websockets.asyncio.client import ClientConnection
 
 from core.keys import sign
 from tests.conftest import ROOT, Instance, start_instance
-from web.ingest.crowd import MAX_OF_ADDRESS
+from web.crowd import MAX_OF_ADDRESS
 
 pytestmark = pytest.mark.slow
 MARK = "socket"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from typing import Any
 
@@ -12,8 +13,15 @@ import pytest
 import websockets
 from gql import Client, gql
 from gql.transport.websockets import WebsocketsTransport
+from websockets.asyncio.client import ClientConnection
+from websockets.typing import Subprotocol
 
+from cloudmetrics.data_folder import DataFolder
+from core.errors import Unauthenticated
+from core.ratelimit import RateLimiter
 from tests.conftest import Instance
+from web.auth.strangers import STRANGER_REQUESTS_PER_MINUTE, refuse_stranger
+from web.crowd import MAX_OF_ADDRESS
 
 pytestmark = pytest.mark.slow
 STREAM = """subscription($q: MetricQuery!, $r: String) {
@@ -179,3 +187,59 @@ async def test_text_that_is_no_utf8_closes_and_leaves_no_trace(instance: Instanc
                     while True:
                         await socket.recv()
     assert "Traceback" not in (instance.data / "logs/web.log").read_text()
+
+
+async def initialised(instance: Instance, key: str) -> ClientConnection:
+    socket = await websockets.connect(
+        f"{instance.url.replace('http', 'ws', 1)}/graphql", subprotocols=[Subprotocol("graphql-transport-ws")]
+    )
+    await socket.send(json.dumps({"type": "connection_init", "payload": {"authorization": f"Bearer {key}"}}))
+    return socket
+
+
+async def heard(socket: ClientConnection) -> Any:
+    async with asyncio.timeout(15):
+        return json.loads(await socket.recv())
+
+
+async def test_there_are_so_many_sockets_of_an_address_and_a_place_is_free_again(instance: Instance) -> None:
+    sockets: list[ClientConnection] = []
+    with pytest.raises(websockets.InvalidStatus) as refusal:
+        while len(sockets) <= MAX_OF_ADDRESS:
+            sockets.append(await initialised(instance, instance.secret_key))
+            assert (await heard(sockets[-1]))["type"] == "connection_ack"
+    assert len(sockets) == MAX_OF_ADDRESS
+    answer = refusal.value.response
+    assert answer.status_code == 429 and int(answer.headers["Retry-After"]) > 0 and answer.headers["X-Request-Id"]
+    said = json.loads(answer.body or b"{}")["error"]
+    assert (
+        said["code"] == "too_many_sockets" and f"{MAX_OF_ADDRESS} GraphQL sockets from this address" in said["message"]
+    )
+    await asyncio.gather(*(socket.close() for socket in sockets))
+    async with await initialised(instance, instance.secret_key) as socket:
+        assert (await heard(socket))["type"] == "connection_ack"
+
+
+async def test_keys_guessed_on_sockets_count_as_those_guessed_in_requests(instance: Instance) -> None:
+    """Last in this module: the bucket of this address is empty afterwards."""
+    settings = DataFolder.at(instance.data).running_settings(os.environ)
+    guess = instance.secret_key[:-4] + "0000"
+    async with await initialised(instance, guess) as socket:
+        with pytest.raises(websockets.ConnectionClosed):
+            await heard(socket)
+        assert socket.close_code == 4401
+    limiter = RateLimiter(settings.redis_url)
+    left = (await refuse_stranger(limiter, "127.0.0.1", Unauthenticated()))[0]
+    assert left.remaining < STRANGER_REQUESTS_PER_MINUTE - 1
+    while (await refuse_stranger(limiter, "127.0.0.1", Unauthenticated()))[0].remaining > 0:
+        pass
+    codes = []
+    for _ in range(30):
+        async with await initialised(instance, guess) as socket:
+            with pytest.raises(websockets.ConnectionClosed):
+                await heard(socket)
+            codes.append(socket.close_code)
+    assert set(codes) <= {4401, 4429} and 4429 in codes
+    async with await initialised(instance, instance.secret_key) as socket:
+        assert (await heard(socket))["type"] == "connection_ack"
+    await limiter.close()

@@ -12,9 +12,10 @@ from uuid import uuid4
 import pytest
 
 from core.errors import LogFull, LogUnavailable
-from core.eventlog import EventLog, Offset, Partition, Record
+from core.eventlog import Consumer, EventLog, Offset, Partition, Record
 from core.kafka.log import KafkaLog
 from core.log import open_log
+from core.partitioning import spread_key
 from core.settings import Settings
 from core.valkey_log import ValkeyLog
 
@@ -232,4 +233,115 @@ async def test_topics_made_while_others_are_read_lose_nothing(any_log: EventLog,
             seen |= {record.value for record in records}
             await consumer.commit({record.partition: record.next_offset for record in records})
     await growing
+    await consumer.close()
+
+
+def shared_topic() -> str:
+    """One of several partitions, as tenants share."""
+    return f"contract.shared-{uuid4()}"
+
+
+async def read_together(members: list[Consumer], count: int) -> list[list[Record]]:
+    """What each of the members gets, all at once, of so many records; each commits as it goes."""
+    found: list[list[Record]] = [[] for _ in members]
+
+    async def read(number: int) -> None:
+        while sum(map(len, found)) < count:
+            records = await members[number].poll(max_records=5, wait_seconds=0.2)
+            found[number] += records
+            await members[number].commit({record.partition: record.next_offset for record in records})
+
+    async with asyncio.timeout(60):
+        await asyncio.gather(*(read(number) for number in range(len(members))))
+    return found
+
+
+async def test_members_share_a_topics_partitions_and_each_record_comes_to_one(any_log: EventLog, group: str) -> None:
+    topic = shared_topic()
+    await any_log.create_topic(topic)
+    members = [any_log.consume(group, re.compile(re.escape(topic))) for _ in range(3)]
+    # Until all have met: nobody can share what the first one began with.
+    for _ in range(3):
+        await asyncio.gather(*(member.poll(max_records=1, wait_seconds=1.5) for member in members))
+    keys = [uuid4().bytes for _ in range(60)]
+    for key in keys:
+        await any_log.append(topic, key, key)
+    found = await read_together(members, 60)
+    assert sorted(record.value for mine in found for record in mine) == sorted(keys)
+    assert [bool(mine) for mine in found] == [True, True, True]
+    partitions = [{record.partition for record in mine} for mine in found]
+    assert sum(map(len, partitions)) == len(set().union(*partitions)) == 4
+    # Who leaves, leaves all to the others.
+    await members.pop().close()
+    for key in keys:
+        await any_log.append(topic, key, key)
+    assert sorted(record.value for mine in await read_together(members, 60) for record in mine) == sorted(keys)
+    for member in members:
+        await member.close()
+
+
+@pytest.mark.parametrize("sub_keys", [1, 2, 4, 7])
+async def test_a_spread_tenant_is_in_as_many_partitions_as_it_has_sub_keys(
+    any_log: EventLog, group: str, sub_keys: int
+) -> None:
+    topic, tenant_id = shared_topic(), uuid4()
+    for n in range(64):
+        await any_log.append(topic, spread_key(tenant_id, f"request {n}", sub_keys), b"")
+    lag = await any_log.lag(group, re.compile(re.escape(topic)))
+    assert sum(lag.values()) == 64 and sum(records > 0 for records in lag.values()) == min(sub_keys, 4)
+
+
+async def test_a_backlog_of_one_topic_keeps_no_other_waiting(any_log: EventLog, group: str) -> None:
+    family = f"events.raw.fair-{uuid4()}-"
+    flooded, quiet = f"{family}3", [f"{family}{n}" for n in (0, 1, 2, 4, 5, 6)]
+    await fill(any_log, flooded, 300)
+    for topic in quiet:
+        await fill(any_log, topic, 4)
+    consumer = any_log.consume(group, re.compile(re.escape(family) + r"\d"))
+    order: list[Record] = []
+    async with asyncio.timeout(60):
+        while len(order) < 324:
+            records = await consumer.poll(max_records=20, wait_seconds=0.5)
+            assert len(records) <= 20
+            order += records
+            await consumer.commit({record.partition: record.next_offset for record in records})
+    last = max(n for n, record in enumerate(order) if record.partition.topic != flooded)
+    assert sum(record.partition.topic == flooded for record in order[:last]) < 150
+    mine = [record.value for record in order if record.partition.topic == flooded]
+    assert mine == [str(n).encode() for n in range(300)]
+    await consumer.close()
+
+
+async def test_a_backlog_alone_gets_the_whole_of_a_poll(any_log: EventLog, group: str) -> None:
+    family = f"events.raw.alone-{uuid4()}-"
+    for n in range(5):
+        await any_log.create_topic(f"{family}{n}")
+    await fill(any_log, f"{family}2", 60)
+    consumer = any_log.consume(group, re.compile(re.escape(family) + r"\d"))
+    sizes = []
+    async with asyncio.timeout(60):
+        while sum(sizes) < 60:
+            records = await consumer.poll(max_records=20, wait_seconds=0.5)
+            sizes.append(len(records))
+            await consumer.commit({record.partition: record.next_offset for record in records})
+    assert max(sizes) == 20
+    await consumer.close()
+
+
+async def test_more_topics_than_a_poll_takes_are_all_read(any_log: EventLog, group: str) -> None:
+    family = f"events.raw.many-{uuid4()}-"
+    for n in range(12):
+        await fill(any_log, f"{family}{n}", 6)
+    consumer = any_log.consume(group, re.compile(re.escape(family) + r"\d+"))
+    order: list[Record] = []
+    async with asyncio.timeout(60):
+        while len(order) < 72:
+            records = await consumer.poll(max_records=5, wait_seconds=0.5)
+            assert len(records) <= 5
+            order += records
+            await consumer.commit({record.partition: record.next_offset for record in records})
+    by_topic: dict[Partition, list[bytes]] = {}
+    for record in order:
+        by_topic.setdefault(record.partition, []).append(record.value)
+    assert set(map(tuple, by_topic.values())) == {tuple(str(n).encode() for n in range(6))} and len(by_topic) == 12
     await consumer.close()

@@ -24,7 +24,7 @@ ONLY = re.compile(re.escape(PARTITION.topic))
 async def log(settings: Settings) -> Any:
     """A log whose one stream has five records."""
     client = open_valkey(settings.redis_url, seconds=2.0)
-    await client.delete("cm:log:streams.test", "cm:lease:g:streams.test")
+    await client.delete("cm:log:streams.test", "cm:lease:g:streams.test", "cm:members:g")
     await client.aclose()
     log = ValkeyLog(settings.redis_url, max_bytes=256 * 1024 * 1024, retention_hours=72)
     for n in range(5):
@@ -42,8 +42,9 @@ async def read(consumer: Consumer, count: int) -> list[Record]:
 
 
 async def expire_lease(settings: Settings) -> None:
+    """As ten seconds of silence of its holder would."""
     client = open_valkey(settings.redis_url, seconds=2.0)
-    await client.delete("cm:lease:g:streams.test")
+    await client.delete("cm:lease:g:streams.test", "cm:members:g")
     await client.aclose()
 
 
@@ -90,7 +91,7 @@ async def test_a_lease_taken_anew_begins_where_the_group_stands_by_then(log: Val
     taken = await read(other, 4)
     await other.commit({PARTITION: taken[-1].next_offset})
     await other.close()
-    frozen._held[PARTITION.topic].renewed_at = float("-inf")
+    frozen._held[PARTITION].renewed_at = float("-inf")
     assert [record.value for record in await read(frozen, 1)] == [b"4"]
     await frozen.close()
 
@@ -116,7 +117,7 @@ async def test_a_commit_repeated_counts_once(log: ValkeyLog) -> None:
     consumer = log.consume("g", ONLY)
     records = await read(consumer, 3)
     for _ in range(2):
-        await consumer._move_group(PARTITION.topic, records[-1].offset, 3)
+        await consumer._move_group(PARTITION, records[-1].offset, 3)
     assert (await log.lag("g", ONLY))[PARTITION] == 2
     await consumer.close()
 

@@ -11,6 +11,7 @@ import pytest
 
 from core.database import Database, Session
 from core.eventlog import Offset, Partition
+from core.queries import named
 from core.settings import Settings
 from core.tenancy import Tenant, TenantId
 from pipeline.store import Store
@@ -23,6 +24,7 @@ from web.ingest.rest import IngestDoor
 from web.services import open_services
 
 ON_BOTH_STORES = True
+KEEP = named("aggregate", "keep_dead_letter")
 
 
 class CountingDatabase(Database):
@@ -91,3 +93,17 @@ async def test_a_series_is_one_query_and_metrics_are_none(asker: Asker) -> None:
     query = "query($q: MetricQuery!) { series(query: $q) { columns timestamps series { total labels { value } } } }"
     assert (await asker.ask(query, q=question))[1] == 1
     assert (await asker.ask("{ viewer { actor tenant { metrics { edges { node { key } } } } } }"))[1] == 0
+
+
+async def test_a_page_of_dead_letters_is_one_query_and_so_is_any_number_of_them(
+    asker: Asker, database: Database, tenant: Tenant
+) -> None:
+    async with database.as_writer() as session:
+        for n in range(30):
+            await session.execute(KEEP, tenant.id, "events.enriched", 0, str(n), "aggregate", "reason", b"")
+    page, count = await asker.ask("{ tenant { deadLetters(first: 30) { edges { node { id worker reason } } } } }")
+    ids = [edge["node"]["id"] for edge in page["tenant"]["deadLetters"]["edges"]]
+    assert (len(ids), count) == (30, 1)
+    data, count = await asker.ask("query($ids: [ID!]!) { nodes(ids: $ids) { id } }", ids=ids)
+    assert [node["id"] for node in data["nodes"]] == ids
+    assert count == 1

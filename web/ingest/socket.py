@@ -32,9 +32,9 @@ from core.ratelimit import Allowance
 from core.tenancy import Scope
 from web.auth.keys import KeyRing, KnownKey
 from web.auth.strangers import network_of, refuse_stranger
+from web.crowd import Crowd
 from web.errors import error_body, request_id_of, retry_headers, status_of
 from web.ingest.credentials import Sender, bearer_of, known_by_bearer
-from web.ingest.crowd import Crowd
 from web.ingest.frames import AUTH_SECONDS, Hello, Ready, ack, body_of, decode_auth, encode, refused
 from web.ingest.rest import Origin, admit, take
 from web.peer import client_address
@@ -79,7 +79,7 @@ class IngestSockets:
     def __init__(self, services: Services, ingest: Ingest) -> None:
         self._services = services
         self._ingest = ingest
-        self._crowd = Crowd()
+        self._crowd = Crowd(what="ingest sockets", remedy="send many events on one, or by POST")
 
     async def connect(self, socket: WebSocket) -> None:
         """One socket, from handshake to close."""

@@ -1,0 +1,114 @@
+"""A tenant's own dead letters, for its administrator: row-level security shows no others. Every write is audited."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from core.database import Database
+from core.dead_letters import Place
+from core.errors import NotFound
+from core.eventlog import EventLog
+from core.queries import named
+from core.tenancy import Principal, TenantId
+
+LIST = named("dead_letters", "list_own_letters")
+FIND = named("dead_letters", "find_own_letters")
+BYTES = named("dead_letters", "own_letter_bytes")
+DROP = named("dead_letters", "drop_own_letter")
+WRITE_AUDIT = named("keys", "write_audit")
+
+PREVIEW_BYTES = 2048
+PREVIEW_CHARACTERS = 500
+# What a letter may hold that its reader has no business with: keys, and whole addresses of visitors.
+_KEY = re.compile(r"cm_(sk|pk)_[0-9A-Za-z_-]*")
+_IPV4 = re.compile(r"\b(\d{1,3}\.\d{1,3}\.\d{1,3})\.\d{1,3}\b")
+_IPV6 = re.compile(r"\b([0-9A-Fa-f]{1,4}:[0-9A-Fa-f]{1,4}:[0-9A-Fa-f]{0,4}):[0-9A-Fa-f:]+")
+
+
+@dataclass(frozen=True, slots=True)
+class OwnLetter:
+    """A dead letter as its tenant sees it."""
+
+    place: Place
+    reason: str
+    created_at: datetime
+    size: int
+    preview: str
+
+
+async def list_own(
+    database: Database, tenant_id: TenantId, most: int, after: tuple[datetime, Place] | None
+) -> list[OwnLetter]:
+    """The tenant's letters, newest first, behind a place or from the newest on."""
+    at, place = after or (None, None)
+    key = (place.topic, place.partition, place.offset, place.worker) if place else (None, None, None, None)
+    async with database.as_tenant(tenant_id) as session:
+        return [_letter(row) for row in await session.fetch(LIST, most, at, *key, PREVIEW_BYTES)]
+
+
+async def find_own(database: Database, tenant_id: TenantId, places: Sequence[Place]) -> list[OwnLetter | None]:
+    """Letters at these places, in their order; None where the tenant has none."""
+    columns = [[p.topic for p in places], [p.partition for p in places], [p.offset for p in places],
+               [p.worker for p in places]]  # fmt: skip
+    async with database.as_tenant(tenant_id) as session:
+        found = {letter.place: letter for letter in map(_letter, await session.fetch(FIND, *columns, PREVIEW_BYTES))}
+    return [found.get(place) for place in places]
+
+
+async def replay_own(database: Database, log: EventLog, principal: Principal, place: Place, request_id: str) -> None:
+    """Appends a letter's bytes to the topic that they were read from, then drops it. Killed in between it is replayed
+    twice, and its events still count once: by their ids.
+
+    Raises:
+        NotFound: the tenant has none there.
+        LogUnavailable, LogFull: it is kept.
+    """
+    key = (place.topic, place.partition, place.offset, place.worker)
+    async with database.as_tenant(principal.tenant.id) as session:
+        row = await session.fetchrow(BYTES, *key)
+    if row is None:
+        raise _missing()
+    await log.append(place.topic, principal.tenant.id.bytes, row["value"])
+    await _end(database, principal, place, "dead_letter.replay", request_id)
+
+
+async def drop_own(database: Database, principal: Principal, place: Place, request_id: str) -> None:
+    """Ends a letter.
+
+    Raises:
+        NotFound: the tenant has none there.
+    """
+    if not await _end(database, principal, place, "dead_letter.drop", request_id):
+        raise _missing()
+
+
+async def _end(database: Database, principal: Principal, place: Place, action: str, request_id: str) -> bool:
+    async with database.as_tenant(principal.tenant.id, is_write=True) as session:
+        key = (place.topic, place.partition, place.offset, place.worker)
+        if await session.fetchrow(DROP, *key) is None:
+            return False
+        diff = msgspec.json.encode({"topic": place.topic, "offset": place.offset}).decode()
+        await session.execute(WRITE_AUDIT, principal.tenant.id, principal.actor, action, str(place), diff, request_id)
+        return True
+
+
+def _missing() -> NotFound:
+    return NotFound("There is no such dead letter; `tenant.deadLetters` lists those there are.")
+
+
+def preview_of(beginning: bytes) -> str:
+    """The beginning of a record as text: what cannot be printed is a dot, keys and visitors' addresses are masked."""
+    text = "".join(c if c.isprintable() and c != "\ufffd" else "." for c in beginning.decode(errors="replace"))
+    masked = _IPV6.sub(r"\1::", _IPV4.sub(r"\1.0", _KEY.sub(r"cm_\1_…", text)))
+    return masked[:PREVIEW_CHARACTERS]
+
+
+def _letter(row: Any) -> OwnLetter:
+    place = Place(row["worker"], row["topic"], row["partition"], row["offset"])
+    return OwnLetter(place, row["reason"], row["created_at"], row["size"], preview_of(row["beginning"]))

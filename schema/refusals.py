@@ -1,0 +1,66 @@
+"""Typed refusals of mutations."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import strawberry
+
+from core.errors import BadInput, CloudMetricsError, PermissionDenied, TooMany, Unavailable
+
+
+@strawberry.enum(description="Why a mutation was refused.")
+class ErrorCode(Enum):
+    VALIDATION = "validation"
+    PERMISSION_DENIED = "permission_denied"
+    LIMIT_REACHED = "limit_reached"
+    NOT_FOUND = "not_found"
+    UNAVAILABLE = "unavailable"
+
+
+@strawberry.interface(name="Error", description="An expected refusal.")
+class Error:
+    code: ErrorCode = strawberry.field(description="Its kind.")
+    message: str = strawberry.field(description="Names field, limit and remedy.")
+    path: list[str] = strawberry.field(description="Where in the input.")
+
+
+@strawberry.type(description="The input cannot be used as it is.")
+class ValidationError(Error):
+    reason: str = strawberry.field(description="The stable code that REST answers, such as batch_too_large.")
+
+
+@strawberry.type(name="PermissionDenied", description="The caller may not.")
+class PermissionDeniedError(Error):
+    pass
+
+
+@strawberry.type(description="A rate or quota is used up.")
+class LimitReached(Error):
+    retry_after: float = strawberry.field(description="Seconds until it is worth trying again.")
+
+
+@strawberry.type(description="A part of the service is away; nothing was taken.")
+class ServiceUnavailable(Error):
+    retry_after: float = strawberry.field(description="Seconds until it is worth trying again.")
+
+
+def typed_error(
+    error: CloudMetricsError, path: list[str]
+) -> ValidationError | PermissionDeniedError | LimitReached | ServiceUnavailable:
+    """An expected refusal as its type; what is not expected goes on."""
+    where = [*path, error.field] if error.field else path
+    match error:
+        case BadInput():
+            return ValidationError(code=ErrorCode.VALIDATION, message=error.message, path=where, reason=error.code)
+        case PermissionDenied():
+            return PermissionDeniedError(code=ErrorCode.PERMISSION_DENIED, message=error.message, path=where)
+        case TooMany():
+            return LimitReached(
+                code=ErrorCode.LIMIT_REACHED, message=error.message, path=where, retry_after=error.retry_after
+            )
+        case Unavailable():
+            return ServiceUnavailable(
+                code=ErrorCode.UNAVAILABLE, message=error.message, path=where, retry_after=error.retry_after
+            )
+    raise error
