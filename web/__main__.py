@@ -6,21 +6,26 @@ import argparse
 import logging
 import os
 import sys
+from contextlib import suppress
 
 import uvicorn
+from starlette.types import ASGIApp
 from starlette.websockets import WebSocketDisconnect
 from websockets.exceptions import ProtocolError
 
 from core.errors import CloudMetricsError
 from core.failpoints import arm
 from core.heap import settle_heap
-from core.settings import Settings
+from core.settings import PREFIX, Settings
 from core.telemetry import start_logging
 from web.app import create_app
 from web.socket_protocol import MAX_MESSAGE_BYTES, SocketProtocol
+from web.workers import Workers, listen
 
 PING_SECONDS = 20.0
 STOP_SECONDS = 8
+# What a worker may take beyond that, for its clients to close.
+LINGER_SECONDS = 2
 
 
 class WithoutClientFaults(logging.Filter):
@@ -41,36 +46,51 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m web", description="The HTTP and WebSocket server. Settings come from CLOUDMETRICS_… variables."
     )
-    parser.parse_args()
+    parser.add_argument("--workers", metavar="N", help="processes behind the port (default: CLOUDMETRICS_WEB_WORKERS)")
+    workers = parser.parse_args().workers
     try:
-        settings = Settings.from_env(os.environ)
+        given = {} if workers is None else {f"{PREFIX}WEB_WORKERS": workers}
+        settings = Settings.from_env({**os.environ, **given})
         settings.master_key_bytes()
         arm(settings.fail_point)
+        listener = listen(settings.host, settings.port) if settings.web_workers > 1 else None
     except CloudMetricsError as error:
         print(f"web: {error.message}", file=sys.stderr)
         return 1
     start_logging(settings.log_level)
     logging.getLogger("uvicorn.error").addFilter(WithoutClientFaults())
-    app = create_app(settings)
+    # It opens its clients in the event loop of the process that runs it, so it may be made before that process is.
+    server = server_of(create_app(settings), settings)
     settle_heap()
-    uvicorn.run(
-        app,
-        host=settings.host,
-        port=settings.port,
-        http="httptools",
-        ws=SocketProtocol,
-        ws_max_size=MAX_MESSAGE_BYTES,
-        ws_ping_interval=PING_SECONDS,
-        ws_ping_timeout=PING_SECONDS,
-        ws_per_message_deflate=False,
-        timeout_graceful_shutdown=STOP_SECONDS,
-        timeout_keep_alive=30,
-        access_log=False,
-        server_header=False,
-        log_config=None,
-        proxy_headers=False,
-    )
+    if listener is not None:
+        stop_seconds = STOP_SECONDS + LINGER_SECONDS
+        return Workers(settings.web_workers, listener, lambda shared: server.run([shared]), stop_seconds).run()
+    with suppress(KeyboardInterrupt):
+        server.run()
     return 0
+
+
+def server_of(app: ASGIApp, settings: Settings) -> uvicorn.Server:
+    """The server of one process."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.port,
+            http="httptools",
+            ws=SocketProtocol,
+            ws_max_size=MAX_MESSAGE_BYTES,
+            ws_ping_interval=PING_SECONDS,
+            ws_ping_timeout=PING_SECONDS,
+            ws_per_message_deflate=False,
+            timeout_graceful_shutdown=STOP_SECONDS,
+            timeout_keep_alive=30,
+            access_log=False,
+            server_header=False,
+            log_config=None,
+            proxy_headers=False,
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -15,6 +15,9 @@ from core.seen import SeenIds
 from core.settings import Settings
 from web.auth.keys import KeyRing
 
+# Of each of the two pools that are used here, in all workers together.
+CONNECTIONS = 16
+
 
 @dataclass(frozen=True, slots=True)
 class Services:
@@ -29,11 +32,16 @@ class Services:
     keys: KeyRing
 
 
+def pool_size_of(web_workers: int) -> int:
+    """Connections of a pool, so that all workers together leave some of the server's to others."""
+    return max(2, min(8, CONNECTIONS // web_workers))
+
+
 @asynccontextmanager
 async def open_services(settings: Settings) -> AsyncIterator[Services]:
     """Opens all clients; none needs its server to be there yet."""
     async with AsyncExitStack() as stack:
-        database = Database(settings)
+        database = Database(settings, pool_size=pool_size_of(settings.web_workers))
         stack.push_async_callback(database.close)
         log = open_log(settings)
         stack.push_async_callback(log.close)
