@@ -10,6 +10,7 @@ from core.database import Database
 from core.eventlog import EventLog
 from core.live import LiveBroadcast
 from core.log import open_log
+from core.quota import MonthQuota
 from core.ratelimit import RateLimiter
 from core.seen import SeenIds
 from core.settings import Settings
@@ -30,6 +31,7 @@ class Services:
     seen: SeenIds
     live: LiveBroadcast
     keys: KeyRing
+    quota: MonthQuota
 
 
 def pool_size_of(web_workers: int) -> int:
@@ -43,6 +45,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     async with AsyncExitStack() as stack:
         database = Database(settings, pool_size=pool_size_of(settings.web_workers))
         stack.push_async_callback(database.close)
+        quota = MonthQuota(database, settings.web_workers)
+        stack.push_async_callback(quota.close)
         log = open_log(settings)
         stack.push_async_callback(log.close)
         limiter = RateLimiter(settings.redis_url)
@@ -51,4 +55,4 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         stack.push_async_callback(seen.close)
         live = await stack.enter_async_context(LiveBroadcast(settings.redis_url))
         keys = KeyRing(database, settings.master_key_bytes())
-        yield Services(settings, database, log, limiter, seen, live, keys)
+        yield Services(settings, database, log, limiter, seen, live, keys, quota)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -9,13 +10,20 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
 import httpx2
 import pytest
 
-from tests.conftest import Instance, run_cli, start_instance
+from cloudmetrics.data_folder import DataFolder
+from core import accounts
+from core.database import Database
+from core.queries import named
+from core.tenancy import Tier
+from tests.conftest import Instance, make_key, run_cli, start_instance
 
 pytestmark = pytest.mark.slow
 WORKERS = 3
@@ -153,6 +161,37 @@ def test_workers_end_with_a_parent_that_was_killed(instance: Instance) -> None:
     os.kill(parent, signal.SIGKILL)
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in old), "none serves for ever")
     until(lambda: instance.pid("web") not in (0, parent) and serving_pid(instance) > 0, "others serve")
+
+
+def test_a_quota_holds_across_workers(instance: Instance) -> None:
+    """98,000 of 100,000 are counted; 40 batches of 70 come at once."""
+    folder = DataFolder.at(instance.data)
+
+    async def make_tenant() -> str:
+        database = Database(folder.settings({}))
+        tenant = await accounts.create_tenant(database, slug="metered", name="", tier=Tier.FREE)
+        made = await make_key(database, folder.settings({}), tenant)
+        async with database.as_writer() as session:
+            day = datetime.now(UTC).date()
+            await session.execute(named("aggregate", "add_usage"), [tenant.id], [day], ["k"], [98_000], [0])
+        await database.close()
+        return made[1]
+
+    secret = asyncio.run(make_tenant())
+    body = {"events": [{"type": "m"}] * 70}
+
+    def post(_: int) -> httpx2.Response:
+        headers = {"Authorization": f"Bearer {secret}"}
+        return httpx2.post(f"{instance.url}/v1/events", headers=headers, json=body, timeout=30)
+
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(post, range(40)))
+    refused = [answer for answer in answers if answer.status_code == 429]
+    accepted = 98_000 + sum(answer.json()["accepted"] for answer in answers if answer.status_code == 202)
+    assert len(refused) + (accepted - 98_000) // 70 == 40
+    assert {answer.json()["error"]["code"] for answer in refused} == {"quota_exceeded"}
+    # Each of the others may hold a block of 100 when one is refused.
+    assert 100_000 - WORKERS * 100 < accepted < 100_000 + 70
 
 
 @pytest.mark.parametrize("number", ["0", "65", "two"])

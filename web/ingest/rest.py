@@ -42,7 +42,9 @@ class IngestDoor:
         self._services = services
         settings = services.settings
         retention = Retention.of(settings)
-        self._ingest = Ingest(services.database, services.log, services.seen, settings.tenant_topics, retention)
+        self._ingest = Ingest(
+            services.database, services.log, services.seen, settings.tenant_topics, retention, services.quota
+        )
 
     @property
     def ingest(self) -> Ingest:
