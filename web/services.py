@@ -49,7 +49,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         stack.push_async_callback(quota.close)
         log = open_log(settings)
         stack.push_async_callback(log.close)
-        limiter = RateLimiter(settings.redis_url)
+        limiter = RateLimiter(settings.redis_url, settings.web_workers)
         stack.push_async_callback(limiter.close)
         seen = SeenIds(settings.redis_url)
         stack.push_async_callback(seen.close)
