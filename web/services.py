@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from core.database import Database
 from core.eventlog import EventLog
+from core.idempotency import Idempotency
 from core.live import LiveBroadcast
 from core.log import open_log
 from core.quota import MonthQuota
@@ -32,6 +33,7 @@ class Services:
     live: LiveBroadcast
     keys: KeyRing
     quota: MonthQuota
+    idempotency: Idempotency
 
 
 def pool_size_of(web_workers: int) -> int:
@@ -51,8 +53,10 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         stack.push_async_callback(log.close)
         limiter = RateLimiter(settings.redis_url, settings.web_workers)
         stack.push_async_callback(limiter.close)
+        idempotency = Idempotency(settings.redis_url, settings.log_max_bytes)
+        stack.push_async_callback(idempotency.close)
         seen = SeenIds(settings.redis_url)
         stack.push_async_callback(seen.close)
         live = await stack.enter_async_context(LiveBroadcast(settings.redis_url))
         keys = KeyRing(database, settings.master_key_bytes())
-        yield Services(settings, database, log, limiter, seen, live, keys, quota)
+        yield Services(settings, database, log, limiter, seen, live, keys, quota, idempotency)
