@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import socket
 import sys
 from contextlib import suppress
 
@@ -19,6 +20,7 @@ from core.heap import settle_heap
 from core.settings import PREFIX, Settings
 from core.telemetry import start_logging
 from web.app import create_app
+from web.shared_server import ConnectionCounts, SharedServer
 from web.socket_protocol import MAX_MESSAGE_BYTES, SocketProtocol
 from web.workers import Workers, listen
 
@@ -60,36 +62,43 @@ def main() -> int:
     start_logging(settings.log_level)
     logging.getLogger("uvicorn.error").addFilter(WithoutClientFaults())
     # It opens its clients in the event loop of the process that runs it, so it may be made before that process is.
-    server = server_of(create_app(settings), settings)
+    config = config_of(create_app(settings), settings)
     settle_heap()
     if listener is not None:
-        stop_seconds = STOP_SECONDS + LINGER_SECONDS
-        return Workers(settings.web_workers, listener, lambda shared: server.run([shared]), stop_seconds).run()
+        return serve_shared(config, listener, settings.web_workers)
     with suppress(KeyboardInterrupt):
-        server.run()
+        uvicorn.Server(config).run()
     return 0
 
 
-def server_of(app: ASGIApp, settings: Settings) -> uvicorn.Server:
-    """The server of one process."""
-    return uvicorn.Server(
-        uvicorn.Config(
-            app,
-            host=settings.host,
-            port=settings.port,
-            http="httptools",
-            ws=SocketProtocol,
-            ws_max_size=MAX_MESSAGE_BYTES,
-            ws_ping_interval=PING_SECONDS,
-            ws_ping_timeout=PING_SECONDS,
-            ws_per_message_deflate=False,
-            timeout_graceful_shutdown=STOP_SECONDS,
-            timeout_keep_alive=30,
-            access_log=False,
-            server_header=False,
-            log_config=None,
-            proxy_headers=False,
-        )
+def serve_shared(config: uvicorn.Config, listener: socket.socket, workers: int) -> int:
+    """Several processes on one socket, until told to end."""
+    counts = ConnectionCounts(workers)
+
+    def serve(shared: socket.socket, place: int) -> None:
+        SharedServer(config, counts, place).run([shared])
+
+    return Workers(workers, listener, serve, counts.leave, STOP_SECONDS + LINGER_SECONDS).run()
+
+
+def config_of(app: ASGIApp, settings: Settings) -> uvicorn.Config:
+    """How one process serves."""
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        http="httptools",
+        ws=SocketProtocol,
+        ws_max_size=MAX_MESSAGE_BYTES,
+        ws_ping_interval=PING_SECONDS,
+        ws_ping_timeout=PING_SECONDS,
+        ws_per_message_deflate=False,
+        timeout_graceful_shutdown=STOP_SECONDS,
+        timeout_keep_alive=30,
+        access_log=False,
+        server_header=False,
+        log_config=None,
+        proxy_headers=False,
     )
 
 

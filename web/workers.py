@@ -29,7 +29,8 @@ STEADY_SECONDS = 30.0
 BIND_SECONDS = 5.0
 _AWAITED = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 
-Serve = Callable[[socket.socket], None]
+Serve = Callable[[socket.socket, int], None]
+Left = Callable[[int], None]
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -65,12 +66,14 @@ class _Place:
 
 
 class Workers:
-    """A number of processes that run `serve` on one socket; `run` in the main thread of a process that has no other."""
+    """A number of processes that run `serve` on one socket, each at a place; `left` is told of a place whose process
+    has ended. `run` in the main thread of a process that has no other."""
 
-    def __init__(self, number: int, listener: socket.socket, serve: Serve, stop_seconds: float) -> None:
+    def __init__(self, number: int, listener: socket.socket, serve: Serve, left: Left, stop_seconds: float) -> None:
         self._places = [_Place() for _ in range(number)]
         self._listener = listener
         self._serve = serve
+        self._left = left
         self._stop_seconds = stop_seconds
         self._mask: set[int] = set()
 
@@ -89,15 +92,15 @@ class Workers:
             self._reap()
 
     def _start_missing(self) -> None:
-        for place in self._places:
+        for number, place in enumerate(self._places):
             if not place.pid and time.monotonic() >= place.start_at:
                 try:
-                    place.pid, place.started_at = self._fork(), time.monotonic()
+                    place.pid, place.started_at = self._fork(number), time.monotonic()
                 except OSError as error:
                     self._put_off(place)
                     log.warning("worker cannot be started", extra={"action": "fail", "error": str(error)})
 
-    def _fork(self) -> int:
+    def _fork(self, number: int) -> int:
         prepare = dies_with_parent(signal.SIGTERM)
         pid = os.fork()
         if pid:
@@ -106,7 +109,7 @@ class Workers:
         try:
             prepare()
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
-            self._serve(self._listener)
+            self._serve(self._listener, number)
             code = 0
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else 1
@@ -125,9 +128,10 @@ class Workers:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if not pid:
                 return
-            for place in self._places:
+            for number, place in enumerate(self._places):
                 if place.pid == pid:
                     place.pid = 0
+                    self._left(number)
                     self._put_off(place)
                     code, wait = os.waitstatus_to_exitcode(status), max(0.0, place.start_at - time.monotonic())
                     log.warning(

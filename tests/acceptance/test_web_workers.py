@@ -9,6 +9,7 @@ import signal
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -107,6 +108,26 @@ def test_every_worker_serves_and_the_probe_is_right(instance: Instance) -> None:
     assert httpx2.get(f"{instance.url}/health/ready", timeout=10).json()["status"] == "ready"
     status = json.loads(instance.cli("status", "--json").stdout)
     assert set(status["processes"]["web"]["workers"]) == pids
+
+
+def test_connections_that_stay_open_are_spread_over_the_workers(instance: Instance) -> None:
+    async def connect() -> Counter[int]:
+        clients = [httpx2.AsyncClient(timeout=20) for _ in range(45)]
+        answers = await asyncio.gather(*(client.get(f"{instance.url}/health/live") for client in clients))
+        await asyncio.gather(*(client.aclose() for client in clients))
+        return Counter(int(answer.json()["pid"]) for answer in answers)
+
+    found = asyncio.run(connect())
+    assert len(found) == WORKERS and min(found.values()) >= 8, found
+
+
+def test_a_frozen_worker_keeps_no_new_connection_waiting(instance: Instance) -> None:
+    frozen = workers(instance)[0]
+    os.kill(frozen, signal.SIGSTOP)
+    try:
+        assert frozen not in {serving_pid(instance) for _ in range(10)}
+    finally:
+        os.kill(frozen, signal.SIGCONT)
 
 
 def test_a_killed_worker_is_replaced_while_requests_go_on_and_all_count_once(instance: Instance) -> None:

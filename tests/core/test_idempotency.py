@@ -82,8 +82,16 @@ async def test_after_a_death_the_work_is_done_again_with_the_first_seed(
 ) -> None:
     monkeypatch.setattr(idempotency, "LOCK_SECONDS", 0)
     key, worker = str(uuid4()), Worker()
-    dying = asyncio.create_task(entries.once(TENANT, key, b"body", Attempt(b"signature", 5), worker))
-    await asyncio.sleep(0.03)
+    begun = asyncio.Event()
+
+    async def hang(attempt: Attempt) -> bytes:
+        worker.attempts.append(attempt)
+        begun.set()
+        await asyncio.Event().wait()
+        return b""
+
+    dying = asyncio.create_task(entries.once(TENANT, key, b"body", Attempt(b"signature", 5), hang))
+    await begun.wait()
     dying.cancel()
     answer = await entries.once(TENANT, key, b"body", Attempt(b"another signature", 9_000), worker)
     assert not answer.is_replayed and worker.attempts == [Attempt(b"signature", 5)] * 2
