@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cloudmetrics.children import CHECKOUT
-from cloudmetrics.embedded.confinement import dies_with_parent
+from core.orphans import dies_with_parent
 
 TICKS = os.sysconf("SC_CLK_TCK")
 STOP_SECONDS = 15.0

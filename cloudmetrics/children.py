@@ -13,8 +13,8 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cloudmetrics.embedded.confinement import dies_with_parent
 from core.errors import CloudMetricsError
+from core.orphans import dies_with_parent
 
 BACKOFF_SECONDS = (0.2, 10.0)
 STEADY_SECONDS = 30.0

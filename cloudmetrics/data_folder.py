@@ -139,7 +139,14 @@ class DataFolder:
         user = "postgres" if role == "superuser" else f"cm_{role}"
         return f"postgresql://{user}:{self.secrets()[role]}@/{database}?host={quote(str(self.sockets))}&port=5432"
 
-    def settings(self, environ: Mapping[str, str], *, host: str | None = None, port: int | None = None) -> Settings:
+    def settings(
+        self,
+        environ: Mapping[str, str],
+        *,
+        host: str | None = None,
+        port: int | None = None,
+        workers: int | None = None,
+    ) -> Settings:
         """The settings of this instance: the environment's, with this folder's addresses and keys."""
         made = {f"{PREFIX}{role.upper()}_URL": self.database_url(role) for role in ROLES}
         made[f"{PREFIX}REDIS_URL"] = f"unix://{quote(str(self.valkey_socket))}?db=0"
@@ -150,6 +157,8 @@ class DataFolder:
             made[f"{PREFIX}HOST"] = host
         if port is not None:
             made[f"{PREFIX}PORT"] = str(port)
+        if workers is not None:
+            made[f"{PREFIX}WEB_WORKERS"] = str(workers)
         return Settings.from_env({**environ, **made})
 
     def keep_log(self, settings: Settings) -> None:

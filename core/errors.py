@@ -6,6 +6,8 @@ CloudMetricsError
 |- Unauthenticated (401)          no key, or a key or signature that is not accepted
 |- PermissionDenied (403)         a known caller who may not
 |- NotFound (404)                 missing, or another tenant's: told apart nowhere
+|- Conflict (409)                 it contradicts what came before
+|- InProgress (409)               the same is under way; says when to come back
 |- TooMany (429)                  rate or quota; says when to come back
 |- Unavailable (503)              a part is away; says when to come back
 |  |- LogUnavailable
@@ -76,12 +78,26 @@ class NotFound(CloudMetricsError):
     default_code = "not_found"
 
 
+class Conflict(CloudMetricsError):
+    """This contradicts what came before."""
+
+    status = 409
+    default_code = "conflict"
+
+
 class Retryable(CloudMetricsError):
     """Not now; come back after `retry_after` seconds."""
 
     def __init__(self, message: str = "", *, retry_after: float = 1.0, code: str | None = None) -> None:
         super().__init__(message, code=code)
         self.retry_after = retry_after
+
+
+class InProgress(Retryable):
+    """The same request is under way."""
+
+    status = 409
+    default_code = "idempotency_in_progress"
 
 
 class TooMany(Retryable):

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
 from uuid import UUID
 
@@ -15,7 +15,7 @@ import msgspec
 from core import failpoints
 from core.contents import EventRejected
 from core.database import Database, answered_within
-from core.errors import DatabaseUnavailable, InvalidRequest, TooMany
+from core.errors import DatabaseUnavailable, InvalidRequest, LogUnavailable
 from core.eventlog import EventLog
 from core.events import (
     MAX_BATCH_EVENTS,
@@ -29,9 +29,10 @@ from core.events import (
 )
 from core.keys import ApiKey
 from core.queries import named
+from core.quota import MonthQuota
 from core.retention import Retention
 from core.seen import WINDOW_SECONDS, SeenIds
-from core.tenancy import Tenant, TenantId
+from core.tenancy import TenantId
 from core.topics import raw_topic
 from core.validation import Clock, verify_event
 
@@ -88,19 +89,17 @@ class Delivery:
     signed_ms: int = 0
 
 
-@dataclass(slots=True)
-class _MonthTaken:
-    """A month, and its events: those counted when it was first asked for, and those taken since."""
-
-    month: str
-    events: int
-
-
 class Ingest:
-    """Verifies, tells duplicates, appends. Holds nothing but this month's number of events by tenant."""
+    """Verifies, tells duplicates, appends."""
 
     def __init__(
-        self, database: Database, log: EventLog, seen: SeenIds, tenant_topics: str, retention: Retention
+        self,
+        database: Database,
+        log: EventLog,
+        seen: SeenIds,
+        tenant_topics: str,
+        retention: Retention,
+        quota: MonthQuota,
     ) -> None:
         self._database = database
         self._retention = retention
@@ -108,7 +107,7 @@ class Ingest:
         self._seen = seen
         self._tenant_topics = tenant_topics
         self._ledger_away_until = 0.0
-        self._taken: dict[UUID, _MonthTaken] = {}
+        self._quota = quota
 
     async def accept(self, delivery: Delivery) -> Receipt:
         """Takes the good events of a body.
@@ -116,6 +115,7 @@ class Ingest:
         Raises:
             InvalidRequest: the body as a whole cannot be used.
             TooMany: the tenant's monthly quota is used up.
+            DatabaseUnavailable: it is away, and so is what was set aside of that quota.
             LogUnavailable, LogFull: nothing was taken.
         """
         batch = decoded_batch(delivery.body)
@@ -136,7 +136,9 @@ class Ingest:
                 given.append(event_id)
             taken.append(AcceptedEvent(index, event_id, verified.timestamp_ms))
         fresh = await self._without_duplicates(delivery, taken, given, results)
-        self._check_quota(delivery, len(fresh))
+        await self._quota.take(delivery.key.tenant, delivery.month_usage, delivery.received_ms, len(fresh))
+        if delivery.is_dry_run:
+            self._quota.give_back(delivery.key.tenant, delivery.received_ms, len(fresh))
         if fresh and not delivery.is_dry_run:
             await self._append(delivery, fresh, set(given))
         return Receipt(delivery.request_id, len(fresh), [results[index] for index in sorted(results)])
@@ -180,10 +182,13 @@ class Ingest:
             country=delivery.country,
             body=delivery.body,
         )
-        await self._log.append(raw_topic(tenant.id, self._tenant_topics), tenant.id.bytes, encode_raw(record))
+        try:
+            await self._log.append(raw_topic(tenant.id, self._tenant_topics), tenant.id.bytes, encode_raw(record))
+        except LogUnavailable:
+            self._quota.give_back(tenant, delivery.received_ms, len(fresh))
+            raise
         failpoints.reached("after_ack")
         await self._seen.note(tenant.id, [event.id for event in fresh if event.id in given])
-        self._month_of(delivery).events += len(fresh)
 
     async def _known_ids(self, tenant_id: TenantId, ids: list[UUID], received_ms: int) -> set[UUID]:
         """Ids already taken: the last hour's from the cache, older ones from the ledger while it answers."""
@@ -203,37 +208,10 @@ class Ingest:
             rows = await session.fetch(FIND_KNOWN_IDS, ids)
         return {UUID(int=row["event_id"].int) for row in rows}
 
-    def _check_quota(self, delivery: Delivery, count: int) -> None:
-        tenant = delivery.key.tenant
-        limit = tenant.limits.events_per_month
-        if limit is None or not count:
-            return
-        if max(delivery.month_usage, self._month_of(delivery).events) >= limit:
-            raise quota_exceeded(tenant, limit, datetime.now(UTC))
-
-    def _month_of(self, delivery: Delivery) -> _MonthTaken:
-        """What the tenant's month amounts to by what this process took: what is counted follows, however late."""
-        month = datetime.fromtimestamp(delivery.received_ms / 1000, UTC).strftime("%Y-%m")
-        found = self._taken.get(delivery.key.tenant.id)
-        if found is None or found.month != month:
-            found = self._taken[delivery.key.tenant.id] = _MonthTaken(month, delivery.month_usage)
-        return found
-
 
 def _made_id(delivery: Delivery, index: int) -> UUID:
     seed = delivery.seed + index.to_bytes(2, "big") if delivery.seed else None
     return new_event_id(delivery.signed_ms or delivery.received_ms, hashlib.sha256(seed).digest() if seed else None)
-
-
-def quota_exceeded(tenant: Tenant, limit: int, now: datetime) -> TooMany:
-    """The refusal of a tenant whose month is used up; the first of next month (UTC) is when it ends."""
-    reset = (now.replace(day=1, hour=0, minute=0, second=0, microsecond=0) + timedelta(days=32)).replace(day=1)
-    return TooMany(
-        f"The monthly quota of {limit} events of tier {tenant.tier.value} is used up; it starts anew at "
-        f"{reset.isoformat()}. A higher tier takes more.",
-        retry_after=(reset - now).total_seconds(),
-        code="quota_exceeded",
-    )
 
 
 def decoded_batch(body: bytes) -> IncomingBatch:

@@ -23,6 +23,7 @@ ONE_OF = {
 }
 WITHIN: dict[str, tuple[float, float]] = {
     "port": (1, 65535),
+    "web_workers": (1, 64),
     "log_max_bytes": (16 * MEGABYTE, 2**50),
     "log_retention_hours": (0, 24 * 366),
     "log_partitions": (1, 1000),
@@ -46,6 +47,7 @@ class Settings:
 
     host: str = setting("127.0.0.1", "address the web process listens on")
     port: int = setting(8000, "port the web process listens on")
+    web_workers: int = setting(1, "web processes behind that port; docs/web-workers.md")
     owner_url: str = setting("", "PostgreSQL as the owner of the tables; `sql migrate` only", secret=True)
     app_url: str = setting("", "PostgreSQL as the application, held by row-level security", secret=True)
     writer_url: str = setting("", "PostgreSQL as the aggregate worker", secret=True)

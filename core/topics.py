@@ -68,3 +68,13 @@ def seen_key(tenant_id: UUID, slot: int) -> str:
 def bucket_key(key_id: str) -> str:
     """The token bucket of one API key."""
     return f"cm:limit:{key_id}"
+
+
+def idempotency_key(tenant_id: UUID, name: str) -> str:
+    """The entry of one Idempotency-Key, by its hash."""
+    return f"cm:{tenant_id}:idempotency:{name}"
+
+
+def idempotency_bytes_key(tenant_id: UUID | None = None) -> str:
+    """The bytes that such entries took by hour: a tenant's, or all."""
+    return f"cm:{tenant_id}:idempotency-bytes" if tenant_id else "cm:idempotency-bytes"

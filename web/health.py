@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any
 
 from starlette.requests import Request
@@ -23,8 +24,8 @@ class Health:
         self._services = services
 
     async def live(self, request: Request) -> Response:
-        """200 while the process answers."""
-        return JSONResponse({"status": "live"})
+        """200 while the process answers; which of several it was."""
+        return JSONResponse({"status": "live", "pid": os.getpid()})
 
     async def ready(self, request: Request) -> Response:
         """200 when database and log answer, with each group's lag in records; else 503 and which is away."""

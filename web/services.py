@@ -8,12 +8,17 @@ from dataclasses import dataclass
 
 from core.database import Database
 from core.eventlog import EventLog
+from core.idempotency import Idempotency
 from core.live import LiveBroadcast
 from core.log import open_log
+from core.quota import MonthQuota
 from core.ratelimit import RateLimiter
 from core.seen import SeenIds
 from core.settings import Settings
 from web.auth.keys import KeyRing
+
+# Of each of the two pools that are used here, in all workers together.
+CONNECTIONS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,20 +32,31 @@ class Services:
     seen: SeenIds
     live: LiveBroadcast
     keys: KeyRing
+    quota: MonthQuota
+    idempotency: Idempotency
+
+
+def pool_size_of(web_workers: int) -> int:
+    """Connections of a pool, so that all workers together leave some of the server's to others."""
+    return max(2, min(8, CONNECTIONS // web_workers))
 
 
 @asynccontextmanager
 async def open_services(settings: Settings) -> AsyncIterator[Services]:
     """Opens all clients; none needs its server to be there yet."""
     async with AsyncExitStack() as stack:
-        database = Database(settings)
+        database = Database(settings, pool_size=pool_size_of(settings.web_workers))
         stack.push_async_callback(database.close)
+        quota = MonthQuota(database, settings.web_workers)
+        stack.push_async_callback(quota.close)
         log = open_log(settings)
         stack.push_async_callback(log.close)
-        limiter = RateLimiter(settings.redis_url)
+        limiter = RateLimiter(settings.redis_url, settings.web_workers)
         stack.push_async_callback(limiter.close)
+        idempotency = Idempotency(settings.redis_url, settings.log_max_bytes)
+        stack.push_async_callback(idempotency.close)
         seen = SeenIds(settings.redis_url)
         stack.push_async_callback(seen.close)
         live = await stack.enter_async_context(LiveBroadcast(settings.redis_url))
         keys = KeyRing(database, settings.master_key_bytes())
-        yield Services(settings, database, log, limiter, seen, live, keys)
+        yield Services(settings, database, log, limiter, seen, live, keys, quota, idempotency)

@@ -34,7 +34,10 @@ def run(args: argparse.Namespace) -> int:
     processes = {"supervisor": {"pid": note["pid"], "restarts": 0}, **note["children"]}
     for name, process in processes.items():
         pid = process["pid"]
-        process["memory_mb"] = round(memory_of(pid, has_children=name == "postgres") / 1e6, 1) if pid else 0.0
+        has_children = name in ("postgres", "web")
+        process["memory_mb"] = round(memory_of(pid, has_children=has_children) / 1e6, 1) if pid else 0.0
+        if name == "web":
+            process["workers"] = (children_of(pid) or [pid]) if pid else []
     found = {
         "url": note["url"],
         "health": health,
@@ -59,9 +62,9 @@ def _text(found: dict[str, Any]) -> str:
     lines = [f"{found['health']['status']}  {found['url']}  data {found['data']} ({found['disk_mb']} MB)"]
     for name, process in found["processes"].items():
         memory = f"{process['memory_mb']:>7} MB"
-        lines.append(
-            f"  {name:12} pid {process['pid'] or 'down':<8} {memory}  started again {process['restarts']} times"
-        )
+        workers = f", {len(process['workers'])} workers" if len(process.get("workers", [])) > 1 else ""
+        restarts = f"started again {process['restarts']} times"
+        lines.append(f"  {name:12} pid {process['pid'] or 'down':<8} {memory}  {restarts}{workers}")
     lag = ", ".join(f"{group} {records}" for group, records in found["health"]["lag"].items())
     lines.append(f"  memory {found['memory_mb']} MB; records behind: {lag or 'unknown'}")
     waiting = sorted((place for place in found["behind"] if place["records"]), key=lambda place: -place["records"])
@@ -87,7 +90,7 @@ def memory_of(pid: int, *, has_children: bool) -> int:
 
 
 def children_of(pid: int) -> list[int]:
-    """Direct children; PostgreSQL's backends have none of their own."""
+    """Direct children; PostgreSQL's backends and the web's workers have none of their own."""
     try:
         return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:

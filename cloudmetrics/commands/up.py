@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", default=DEFAULT, metavar="DIR", help="data folder (default: %(default)s)")
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on (default: 8000)")
+    parser.add_argument("--workers", type=int, metavar="N", help="web processes behind that port (default: 1)")
     parser.add_argument("--detach", action="store_true", help="return when ready, and go on in the background")
     parser.add_argument("--json", action="store_true", help="print one line of JSON with addresses and keys")
     parser.add_argument("--empty", action="store_true", help="first start: no generated traffic")
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _checked_settings(args: argparse.Namespace, folder: DataFolder) -> Settings:
     """The settings, refused before anything starts that could not live with them."""
-    settings = folder.settings(os.environ, host=args.host, port=args.port)
+    settings = folder.settings(os.environ, host=args.host, port=args.port, workers=args.workers)
     check_port(settings)
     if settings.geo_database:
         GeoDatabase(settings.geo_database)
@@ -87,6 +88,7 @@ def _detach(args: argparse.Namespace, folder: DataFolder) -> int:
     command = [sys.executable, "-m", "cloudmetrics", "up", "--data", str(folder.path)]
     command += ["--host", args.host] if args.host else []
     command += ["--port", str(args.port)] if args.port else []
+    command += ["--workers", str(args.workers)] if args.workers is not None else []
     command += ["--empty"] if args.empty else []
     log = folder.logs / "supervisor.log"
     offset = log.stat().st_size if log.exists() else 0

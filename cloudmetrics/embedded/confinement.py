@@ -1,4 +1,4 @@
-"""How a server of ours is started: never as root, and never left behind.
+"""How a server of ours is started: never as root.
 
 PostgreSQL refuses to run as root. In a user namespace of its own it is uid 1000 inside and root's files stay within
 its reach outside, so nothing is chowned and a checkout under a closed home works. Where namespaces are refused it
@@ -10,34 +10,14 @@ from __future__ import annotations
 import ctypes
 import os
 import pwd
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
 from core.errors import Misconfigured
 
 CLONE_NEWUSER = 0x10000000
-PR_SET_PDEATHSIG = 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
-
-
-def dies_with_parent(signum: int, before: Callable[[], None] | None = None) -> Callable[[], None]:
-    """A `preexec_fn`: the child gets `signum` when its parent's thread ends, however that came about.
-
-    Any change of uid clears this, so `before` makes that change first.
-    """
-    parent = os.getpid()
-
-    def prepare() -> None:
-        if before is not None:
-            before()
-        if hasattr(_libc, "prctl"):
-            _libc.prctl(PR_SET_PDEATHSIG, signum, 0, 0, 0)
-            if os.getppid() not in (parent, 0):
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    return prepare
 
 
 def can_make_user_namespace() -> bool:

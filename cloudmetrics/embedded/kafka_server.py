@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cloudmetrics.children import CHECKOUT
-from cloudmetrics.embedded.confinement import dies_with_parent
 from core.errors import LogUnavailable, Misconfigured
 from core.kafka.log import KafkaLog
+from core.orphans import dies_with_parent
 
 PARTS = Path(__file__).resolve().parent / "kafka"
 SERVICES = CHECKOUT / ".services"

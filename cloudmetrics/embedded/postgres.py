@@ -10,10 +10,11 @@ import time
 from pathlib import Path
 
 from cloudmetrics.data_folder import DATABASE, ROLES, DataFolder
-from cloudmetrics.embedded.confinement import dies_with_parent, unprivileged
+from cloudmetrics.embedded.confinement import unprivileged
 from cloudmetrics.embedded.timescaledb import launched_with
 from core.database import as_owner
 from core.errors import DatabaseUnavailable, Misconfigured
+from core.orphans import dies_with_parent
 from core.queries import named
 
 ROLE_STATEMENT = named("bootstrap", "role_statement")

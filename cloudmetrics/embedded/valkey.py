@@ -9,9 +9,9 @@ import subprocess
 from pathlib import Path
 
 from cloudmetrics.data_folder import DataFolder
-from cloudmetrics.embedded.confinement import dies_with_parent
 from cloudmetrics.embedded.postgres import is_server_of, wait_gone
 from core.errors import Misconfigured
+from core.orphans import dies_with_parent
 from core.settings import Settings
 from core.valkey import VALKEY_AWAY, open_valkey
 

@@ -9,6 +9,7 @@ GRANT EXECUTE ON FUNCTION maintenance.ensure_event_partition(text, date),
 
 GRANT SELECT, INSERT, UPDATE ON tenants, api_keys, api_key_secrets TO cm_app;
 GRANT DELETE ON api_key_secrets TO cm_app;
+GRANT SELECT, INSERT, UPDATE ON month_quota TO cm_app;
 GRANT SELECT, INSERT ON audit_log TO cm_app;
 GRANT SELECT ON events, event_ids, rollup_1m, rollup_5m, rollup_1h, daily_usage, dead_letters TO cm_app;
 

@@ -8,7 +8,7 @@ DECLARE
 BEGIN
     FOREACH name IN ARRAY ARRAY['tenants', 'api_keys', 'api_key_secrets', 'audit_log', 'events', 'events_free',
         'events_pro', 'events_enterprise', 'events_self_hosted', 'event_ids', 'rollup_1m', 'rollup_5m', 'rollup_1h',
-        'daily_usage', 'dead_letters']
+        'daily_usage', 'dead_letters', 'month_quota']
     LOOP
         -- The tables by class are there in the plain store only.
         CONTINUE WHEN to_regclass(name) IS NULL;

@@ -14,6 +14,7 @@ from core.database import Database
 from core.eventlog import Offset, Partition
 from core.events import encode_enriched
 from core.ingest import Delivery, EventStatus, Ingest
+from core.quota import MonthQuota
 from core.retention import Retention
 from core.seen import SeenIds
 from core.settings import Settings
@@ -106,7 +107,7 @@ async def test_an_event_of_a_dropped_day_is_refused_with_the_reason(
     settings: Settings, database: Database, log: ValkeyLog, free: Tenant, tenant: Tenant
 ) -> None:
     seen = SeenIds(settings.redis_url)
-    ingest = Ingest(database, log, seen, "each", Retention.of(settings))
+    ingest = Ingest(database, log, seen, "each", Retention.of(settings), MonthQuota(database))
     old = (NOW - timedelta(days=32)).isoformat()
     body = msgspec.json.encode({"historical": True, "events": [{"type": "a", "timestamp": old}, {"type": "b"}]})
     answers = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 from starlette.requests import HTTPConnection, Request
@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from core.errors import CloudMetricsError, InvalidRequest, TooMany
 from core.events import MAX_BODY_BYTES, MAX_DECODED_BYTES
+from core.idempotency import HEADER, Attempt, checked_key
 from core.ingest import Delivery, Ingest
 from core.ratelimit import Allowance
 from core.retention import Retention
@@ -26,13 +27,20 @@ from web.services import Services
 
 CORS_HEADERS = {
     "Access-Control-Allow-Methods": "POST, OPTIONS",
-    "Access-Control-Allow-Headers": "authorization, content-type, content-encoding, x-request-id",
-    "Access-Control-Expose-Headers": "RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, Retry-After, X-Request-Id",
+    "Access-Control-Allow-Headers": "authorization, content-type, content-encoding, x-request-id, idempotency-key",
+    "Access-Control-Expose-Headers": "RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, Retry-After, "
+    "X-Request-Id, Idempotent-Replayed",
     "Access-Control-Max-Age": "7200",
     "Vary": "Origin",
 }
 
 _encoder = msgspec.json.Encoder()
+
+
+class _Named(msgspec.Struct):
+    """Of a kept answer: which request it answered first."""
+
+    request_id: str
 
 
 class IngestDoor:
@@ -42,7 +50,9 @@ class IngestDoor:
         self._services = services
         settings = services.settings
         retention = Retention.of(settings)
-        self._ingest = Ingest(services.database, services.log, services.seen, settings.tenant_topics, retention)
+        self._ingest = Ingest(
+            services.database, services.log, services.seen, settings.tenant_topics, retention, services.quota
+        )
 
     @property
     def ingest(self) -> Ingest:
@@ -59,8 +69,29 @@ class IngestDoor:
         check_content_type(request)
         clear = decompress(body, request.headers.get("content-encoding", ""), MAX_DECODED_BYTES)
         origin = Origin.of(request, sender, self._services.settings)
-        receipt = await self._ingest.accept(origin.delivery(sender, clear, request_id_of(request.scope), received_ms))
+        delivery = origin.delivery(sender, clear, request_id_of(request.scope), received_ms)
+        if HEADER in request.headers:
+            return await self._once(request, delivery)
+        receipt = await self._ingest.accept(delivery)
         return Response(_encoder.encode(receipt), 202, media_type="application/json")
+
+    async def _once(self, request: Request, delivery: Delivery) -> Response:
+        """The same for a request with an Idempotency-Key: one that came before gets the first one's answer, with the
+        first one's request id."""
+
+        async def work(attempt: Attempt) -> bytes:
+            repeatable = replace(delivery, seed=attempt.seed, signed_ms=attempt.first_ms)
+            return _encoder.encode(await self._ingest.accept(repeatable))
+
+        key = checked_key(request.headers.getlist(HEADER))
+        content = (b"dry\0" if delivery.is_dry_run else b"") + delivery.body
+        # Whoever replays a signed request under a key of his own makes no other ids than it made.
+        first = Attempt(delivery.seed, delivery.signed_ms or delivery.received_ms)
+        answer = await self._services.idempotency.once(delivery.key.tenant.id, key, content, first, work)
+        if answer.is_replayed:
+            request_id = msgspec.json.decode(answer.body, type=_Named).request_id
+            request.state.headers |= {"Idempotent-Replayed": "true", "X-Request-Id": request_id}
+        return Response(answer.body, 202, media_type="application/json")
 
     async def _identify(self, request: Request) -> tuple[bytes, Sender]:
         services = self._services
