@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import ConsumerStoppedError, KafkaError
 
 from core.errors import LogUnavailable
+from core.resets import resets_as_away
 
 log = logging.getLogger("core.kafka")
 
@@ -21,23 +25,70 @@ MAX_RECORD_BYTES = 8 * 1024 * 1024
 REQUEST_SECONDS = 4.0
 # Clients may hang for ever while they stop (aio-libs/aiokafka#1101).
 STOP_SECONDS = 5.0
+CLOSE_SECONDS = 1.0
 # New topics are found within this time.
 METADATA_SECONDS = 2.0
+# Who has not heard of its brokers for this long, or failed all the time, is replaced.
+STUCK_SECONDS = 10.0
 
 
 @asynccontextmanager
 async def kafka_errors() -> AsyncIterator[None]:
     """Turns what the client raises into errors of the log."""
     try:
-        yield
+        with resets_as_away():
+            yield
     except KAFKA_AWAY as error:
         raise LogUnavailable(retry_after=1.0) from error
 
 
 async def stop_within(client: Any, seconds: float = STOP_SECONDS) -> None:
-    """Stops a producer, consumer or admin client, or gives up on it."""
+    """Stops a producer, consumer or admin client, or gives up on it; its connections are closed either way."""
+    stop = client.close if isinstance(client, AIOKafkaAdminClient) else client.stop
     try:
-        async with asyncio.timeout(seconds):
-            await client.stop()
+        with resets_as_away():
+            async with asyncio.timeout(seconds):
+                await stop()
     except KAFKA_AWAY:
         log.warning("a Kafka client did not stop in time", extra={"action": "leave_group"})
+        with suppress(*KAFKA_AWAY), resets_as_away():
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await connections_of(client).close()
+
+
+def connections_of(client: Any) -> Any:
+    """aiokafka's own client of connections and metadata, within a producer, consumer or admin client."""
+    return client.client if isinstance(client, AIOKafkaProducer) else client._client
+
+
+class Pulse:
+    """Whether a client still hears of its brokers.
+
+    Over a connection whose other side is gone aiokafka asks for ever, since only a request of its own choice closes it;
+    and what uvloop raises of a reset connection (see `core.resets`) ends the tasks that it runs for itself, of which
+    nobody hears. A client asks for news of its topics every few seconds; one without any is of no use.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._heard_at = time.monotonic()
+        connections_of(client).cluster.add_listener(self._hear)
+
+    def _hear(self, _: object) -> None:
+        self._heard_at = time.monotonic()
+
+    def is_gone(self) -> bool:
+        """Whether the client will not heal by itself."""
+        return has_dead_task(self._client) or time.monotonic() - self._heard_at > STUCK_SECONDS
+
+
+def has_dead_task(client: Any) -> bool:
+    """Whether one of the tasks that a started client runs for itself has ended."""
+    owners = (
+        (connections_of(client), "_sync_task"),
+        (getattr(client, "_fetcher", None), "_fetch_task"),
+        (getattr(client, "_coordinator", None), "_coordination_task"),
+        (getattr(client, "_sender", None), "_sender_task"),
+    )
+    tasks = [getattr(owner, name, None) for owner, name in owners]
+    return any(task is not None and task.done() for task in tasks)

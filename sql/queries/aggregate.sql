@@ -107,4 +107,4 @@ SELECT DISTINCT tier AS retention_class FROM tenants;
 -- All one-minute totals since a moment, for rebuilding the hot sets.
 SELECT tenant_id, dimension, extract(epoch FROM bucket)::bigint AS bucket, type, value, is_bot, shard,
     count, errors, bytes, duration_count, duration_sum, duration_min, duration_max, visitors, sessions, durations
-FROM rollup_1m WHERE dimension = '' AND bucket >= $1 ORDER BY tenant_id, type, bucket;
+FROM rollup_1m WHERE dimension = '' AND bucket >= $1 ORDER BY tenant_id, shard, type, bucket;
