@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 import time
@@ -10,7 +11,9 @@ from pathlib import Path
 
 from tests.conftest import ROOT
 from tests.faults.installation import Installation, Member
-from tests.faults.journal import Sent, read_journals
+from tests.faults.journal import Journal, Sent, read_journals
+from tests.faults.load import Sender
+from tests.faults.traffic import Traffic
 
 WAIT_SECONDS = 120.0
 
@@ -41,6 +44,14 @@ class Clients:
         if member not in self.members:
             self.members.append(member)
 
+    def send_once(self, member: Member, dice: random.Random) -> None:
+        """One batch, from here, until it is clear what became of it."""
+        path = self.folder / "journal-once.jsonl"
+        sender = Sender(self.site.url, member.key, Journal(path))
+        sender.send(0, Traffic(dice, time.time()).batch(), lambda: True)
+        sender.close()
+        self.journals.setdefault(member.tenant.slug, []).append(path)
+
     def sent(self, member: Member) -> Sent:
         """What is known of one tenant's events so far; whole lines only."""
         return read_journals(path for path in self.journals[member.tenant.slug] if path.exists())
@@ -52,7 +63,7 @@ class Clients:
             first = [next((at for at in self.sent(m).accepted_at if at >= since), None) for m in self.members]
             if None not in first:
                 return max(at for at in first if at is not None)
-            time.sleep(0.2)
+            time.sleep(0.05)
         return None
 
     def stop(self) -> None:

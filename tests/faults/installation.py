@@ -164,6 +164,17 @@ class Installation:
             time.sleep(0.02)
         return [name for name in names if self.has_ended(name)]
 
+    def until_frozen(self, *names: str, seconds: float) -> list[str]:
+        """Waits until one of these processes has stopped itself; which have."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not any(self._is_frozen(name) for name in names):
+            time.sleep(0.02)
+        return [name for name in names if self._is_frozen(name)]
+
+    def _is_frozen(self, name: str) -> bool:
+        stat = Path(f"/proc/{self.processes[name].pid}/stat").read_text()
+        return stat.rpartition(")")[2].split()[0] == "T"
+
     # --- all of it ---------------------------------------------------------------------------------------------------
 
     def open(self) -> None:
@@ -189,6 +200,10 @@ class Installation:
             proxy.weather(FAIR)
         for name in self.processes:
             self.thaw(name)
+        self.until_ready()
+
+    def until_ready(self) -> None:
+        """Starts what has ended, and returns when all of it serves."""
         end = time.monotonic() + READY_SECONDS
         while True:
             self.revive()

@@ -6,10 +6,12 @@ import asyncio
 import time
 from uuid import uuid4
 
+import msgspec
 from aiokafka.admin import AIOKafkaAdminClient
 
 from core.database import as_owner
 from core.events import RawBatch, encode_raw
+from core.kafka.client import METADATA_SECONDS
 from core.log import open_log
 from core.topics import DEAD, raw_topic
 from tests.faults.fault import KAFKA, DidNotStrike, Fault, Scene
@@ -52,10 +54,20 @@ def until_put_aside(scene: Scene, count: int, keys: list[bytes] | None = None) -
 
 
 def poisons(scene: Scene) -> list[bytes]:
-    """Not of our encoding, cut short, its body not JSON, with bad UTF-8, a NUL, or 900 kB of nothing."""
+    """Not of our encoding, cut short, its body not JSON, with bad UTF-8, a NUL, 900 kB of nothing, or in the name of
+    another tenant."""
     tenant = scene.bystander.tenant
     good = RawBatch(tenant.id, "key", "request", int(time.time() * 1000), [], body=b"{}")
-    return [b"\x00", b"\xff" * 40, encode_raw(good)[:-5], b"[]", bytes(900_000), b"\x00\x00\x00\x02\xff\xfe\xc1"]
+    others = msgspec.structs.replace(good, tenant_id=scene.clients.members[0].tenant.id)
+    return [
+        encode_raw(others),
+        b"\x00",
+        b"\xff" * 40,
+        encode_raw(good)[:-5],
+        b"[]",
+        bytes(900_000),
+        b"\x00\x00\x00\x02\xff\xfe\xc1",
+    ]
 
 
 def poison(scene: Scene) -> None:
@@ -82,10 +94,12 @@ def dead_letters_away(scene: Scene) -> None:
     proxy.weather(Weather(edits=no_produce_to(DEAD.encode()) if site.log == "kafka" else _no_append_to_dead))
     before = proxy.cuts
     append_poison(scene, poisons(scene)[:3])
-    time.sleep(6.0)
+    end = time.monotonic() + WAIT_SECONDS
+    while proxy.cuts - before < 3:
+        if time.monotonic() > end:
+            raise DidNotStrike("nobody wrote a dead letter")
+        time.sleep(0.1)
     proxy.weather(FAIR)
-    if proxy.cuts == before:
-        raise DidNotStrike("nobody wrote a dead letter")
     until_put_aside(scene, 3)
 
 
@@ -97,23 +111,33 @@ def _no_append_to_dead() -> tuple[Cut, Cut]:
 
 
 def topic_deleted(scene: Scene) -> None:
-    """A tenant's topic is deleted under the workers; the other tenants must not notice."""
+    """A tenant's topic is deleted under writer and readers; other tenants do not notice, and its next events make it
+    anew."""
+    site, tenant = scene.site, scene.bystander.tenant
+    scene.clients.send_once(scene.bystander, scene.dice)
+    # What stands in a topic goes with it: only what was taken from it before may be asked for.
+    if not site.drain(WAIT_SECONDS):
+        raise DidNotStrike("the topic was not read to its end")
 
-    async def delete() -> None:
-        admin = AIOKafkaAdminClient(bootstrap_servers=scene.site.direct.kafka_brokers)
+    async def delete() -> list[int]:
+        admin = AIOKafkaAdminClient(bootstrap_servers=site.direct.kafka_brokers)
         await admin.start()
         try:
-            await admin.delete_topics([raw_topic(scene.bystander.tenant.id, "each")])
+            answer = await admin.delete_topics([raw_topic(tenant.id, "each")])
+            return [error for _, error in answer.topic_error_codes]
         finally:
             await admin.close()
 
-    asyncio.run(delete())
-    time.sleep(6.0)
+    if asyncio.run(delete()) != [0]:
+        raise DidNotStrike("the broker did not delete the topic")
+    # Readers hear of it with their next news of topics; until then a new topic of that name is the old one to them.
+    time.sleep(2 * METADATA_SECONDS)
+    scene.clients.start(scene.bystander)
 
 
 FAULTS = (
     Fault("F12", "topic deleted under its readers", topic_deleted, logs=KAFKA),
-    Fault("F32", "poison of six kinds", poison),
+    Fault("F32", "poison of seven kinds", poison),
     Fault("F33", "nothing but poison", nothing_but_poison),
     Fault("F34", "dead letters' topic cannot be written", dead_letters_away),
 )
