@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -45,15 +45,23 @@ async def kafka_errors() -> AsyncIterator[None]:
 async def stop_within(client: Any, seconds: float = STOP_SECONDS) -> None:
     """Stops a producer, consumer or admin client, or gives up on it; its connections are closed either way."""
     stop = client.close if isinstance(client, AIOKafkaAdminClient) else client.stop
+    if await _ends_within(stop(), seconds):
+        return
+    log.warning("a Kafka client did not stop in time", extra={"action": "leave_group"})
+    for task in _tasks_of(client):
+        task.cancel()
+    await _ends_within(connections_of(client).close(), CLOSE_SECONDS)
+
+
+async def _ends_within(work: Coroutine[Any, Any, None], seconds: float) -> bool:
+    """Whether it ended well in time; if not it is left to itself: while they stop, clients swallow a cancellation, so
+    that a time-out around them would wait for ever."""
+    task = asyncio.create_task(work)
     try:
-        with resets_as_away():
-            async with asyncio.timeout(seconds):
-                await stop()
-    except KAFKA_AWAY:
-        log.warning("a Kafka client did not stop in time", extra={"action": "leave_group"})
-        with suppress(*KAFKA_AWAY), resets_as_away():
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await connections_of(client).close()
+        done, _ = await asyncio.wait({task}, timeout=seconds)
+    finally:
+        task.cancel()
+    return bool(done) and not task.cancelled() and task.exception() is None
 
 
 def connections_of(client: Any) -> Any:
@@ -84,6 +92,10 @@ class Pulse:
 
 def has_dead_task(client: Any) -> bool:
     """Whether one of the tasks that a started client runs for itself has ended."""
+    return any(task.done() for task in _tasks_of(client))
+
+
+def _tasks_of(client: Any) -> list[asyncio.Task[Any]]:
     owners = (
         (connections_of(client), "_sync_task"),
         (getattr(client, "_fetcher", None), "_fetch_task"),
@@ -91,4 +103,4 @@ def has_dead_task(client: Any) -> bool:
         (getattr(client, "_sender", None), "_sender_task"),
     )
     tasks = [getattr(owner, name, None) for owner, name in owners]
-    return any(task is not None and task.done() for task in tasks)
+    return [task for task in tasks if task is not None]

@@ -13,7 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from core.errors import LogUnavailable
 from core.kafka import client as kafka_client
-from core.kafka.client import connections_of
+from core.kafka.client import connections_of, stop_within
 from core.kafka.consumer import KafkaConsumer
 from core.kafka.log import KafkaLog
 
@@ -95,6 +95,27 @@ async def test_a_consumer_that_hears_nothing_of_its_brokers_is_replaced(
     monkeypatch.undo()
     assert consumer._consumer is not None and consumer._consumer is not first
     await consumer.close()
+
+
+class DeafConsumer:
+    """One that swallows the first cancellation while it stops, as aiokafka's does."""
+
+    def __init__(self) -> None:
+        self._client = self
+
+    async def stop(self) -> None:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            await asyncio.sleep(3600)
+
+    close = stop
+
+
+async def test_a_client_that_does_not_stop_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka_client, "CLOSE_SECONDS", 0.1)
+    async with asyncio.timeout(5):
+        await stop_within(DeafConsumer(), 0.1)
 
 
 async def test_who_gave_up_a_question_leaves_no_client_that_waits(log: KafkaLog, topic: str) -> None:
