@@ -11,6 +11,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import ConsumerStoppedError, KafkaError
 
 from core.errors import LogUnavailable
@@ -26,6 +27,7 @@ REQUEST_SECONDS = 4.0
 # Clients may hang for ever while they stop (aio-libs/aiokafka#1101).
 STOP_SECONDS = 5.0
 CLOSE_SECONDS = 1.0
+PROBE_SECONDS = 2.0
 # New topics are found within this time.
 METADATA_SECONDS = 2.0
 # Who has not heard of its brokers for this long, or failed all the time, is replaced.
@@ -64,6 +66,19 @@ async def _ends_within(work: Coroutine[Any, Any, None], seconds: float) -> bool:
     return bool(done) and not task.cancelled() and task.exception() is None
 
 
+async def is_answering(brokers: str) -> bool:
+    """Whether a client that comes now hears of the brokers."""
+    probe = AIOKafkaClient(bootstrap_servers=brokers, request_timeout_ms=int(PROBE_SECONDS * 1000))
+    try:
+        with resets_as_away():
+            await probe.bootstrap()
+        return True
+    except KAFKA_AWAY:
+        return False
+    finally:
+        await _ends_within(probe.close(), CLOSE_SECONDS)
+
+
 def connections_of(client: Any) -> Any:
     """aiokafka's own client of connections and metadata, within a producer, consumer or admin client."""
     return client.client if isinstance(client, AIOKafkaProducer) else client._client
@@ -79,11 +94,14 @@ class Pulse:
 
     def __init__(self, client: Any) -> None:
         self._client = client
-        self._heard_at = time.monotonic()
+        self.begin_anew()
         connections_of(client).cluster.add_listener(self._hear)
 
-    def _hear(self, _: object) -> None:
+    def begin_anew(self) -> None:
         self._heard_at = time.monotonic()
+
+    def _hear(self, _: object) -> None:
+        self.begin_anew()
 
     def is_gone(self) -> bool:
         """Whether the client will not heal by itself."""

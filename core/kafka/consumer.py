@@ -20,7 +20,15 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from core.errors import LogUnavailable
 from core.eventlog import Offset, OnAssigned, Partition, Record
-from core.kafka.client import MAX_RECORD_BYTES, METADATA_SECONDS, STUCK_SECONDS, Pulse, kafka_errors, stop_within
+from core.kafka.client import (
+    MAX_RECORD_BYTES,
+    METADATA_SECONDS,
+    STUCK_SECONDS,
+    Pulse,
+    is_answering,
+    kafka_errors,
+    stop_within,
+)
 
 log = logging.getLogger("core.kafka")
 
@@ -124,11 +132,17 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._done.clear()
 
     async def _leave_if_stuck(self) -> None:
-        """A client that will not heal by itself makes room for a new one, which begins where the group stands."""
+        """A client that will not heal by itself makes room for a new one, which begins where the group stands. While
+        the brokers are away it is kept: back as itself it need not wait for its own session to run out."""
         is_failing = self._failing_since is not None and time.monotonic() - self._failing_since > STUCK_SECONDS
-        if self._pulse is not None and (is_failing or self._pulse.is_gone()):
-            log.warning("consumer replaced", extra={"action": "replace_consumer", "group": self._group})
-            await self.close()
+        if self._pulse is None or not (is_failing or self._pulse.is_gone()):
+            return
+        if not await is_answering(self._brokers):
+            self._pulse.begin_anew()
+            self._failing_since = None
+            return
+        log.warning("consumer replaced", extra={"action": "replace_consumer", "group": self._group})
+        await self.close()
 
     async def _joined(self) -> AIOKafkaConsumer:
         if self._consumer is None:
