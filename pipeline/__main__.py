@@ -42,6 +42,7 @@ log = logging.getLogger("pipeline")
 
 KINDS = ("enrich", "aggregate", "bridge")
 CHORE_SECONDS = 60.0
+CHORE_RETRY_SECONDS = 2.0
 TRIM_SECONDS = 10.0
 # So soon an emptied Valkey is found out.
 WHOLE_SECONDS = 3.0
@@ -149,7 +150,7 @@ async def _repeat(chore: Chore) -> None:
             pause = await chore()
         except Unavailable as error:
             log.warning("chore waits", extra={"action": "worker_retry", "code": error.code})
-            pause = 2.0
+            pause = CHORE_RETRY_SECONDS
         await asyncio.sleep(pause)
 
 
