@@ -230,10 +230,6 @@ class Installation:
                     time.sleep(0.3)
                 self.start(name)
 
-    def forgive(self, *deaths: str) -> None:
-        """Forgets deaths that a fault meant to bring about."""
-        self.deaths = [death for death in self.deaths if death not in deaths]
-
     def is_ready(self) -> bool:
         try:
             return httpx2.get(f"{self.url}/health/ready", timeout=5).status_code == 200
