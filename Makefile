@@ -27,8 +27,8 @@ test: $(DEV_DONE) $(BENCH_DONE) $(NODE_DONE) ## install and run all tests, on re
 quick: $(DEV_DONE) $(BENCH_DONE) ## the fast tests, under a minute
 	@$(BIN)/python -m pytest -q -m "not slow" $(ARGS)
 
-faults: $(DEV_DONE) ## strike a running installation with every fault, ten times each: hours (ARGS="--runs 1")
-	@$(BIN)/python -m tests.faults $(ARGS)
+faults: $(DEV_DONE) ## strike a running installation with every fault, ten times each: over an hour (ARGS="--runs 1 --resume")
+	@$(BIN)/python -m tests.faults --out .faults $(ARGS)
 
 check: $(DEV_DONE) $(BENCH_DONE) ## lint, types, import contract, drift of the schema's text
 	@$(BIN)/ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import logging
 import sys
 from typing import Protocol
 
@@ -55,6 +56,9 @@ def main(argv: list[str] | None = None) -> int:
         if name == chosen:
             load(name).add_arguments(sub)
     args = parser.parse_args(arguments)
+    # They tell of every attempt to reach a broker; the command says once what came of it.
+    for name in ("aiokafka", "core.kafka"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         return load(args.command).run(args)
     except CloudMetricsError as error:

@@ -53,7 +53,7 @@ class Hop:
 ADVICE = {
     "web": "the web process does not answer: see logs/web.log in the data folder, then restart with `down` and `up`",
     "database": "PostgreSQL does not answer: see logs/postgres.log; is the disk full?",
-    "log": "Valkey does not answer: see logs/valkey.log; is the disk full?",
+    "log": "Valkey (or Kafka, where set) does not answer: see logs/valkey.log, or the broker's log; is a disk full?",
     "accept": "the ingest door refused or did not answer: see logs/web.log",
     "live stream opens": "the GraphQL socket did not open: see logs/web.log",
     "enrich": "the enrich worker does not move: see logs/pipeline.log, and `status` for how far it is behind",

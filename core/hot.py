@@ -1,21 +1,22 @@
 """Hot sets: a tenant's one-minute totals of the last 24 hours in Valkey, one sorted set an event type.
 
 They are copies: absolute values with their writer's offset as version, so a repeat overwrites, an older one is
-refused, and all can be rebuilt from `rollup_1m`. A member is named `<minute>:<bot 0|1>:<shard>`; its value stands in
-a hash beside the sorted set.
+refused, and all can be rebuilt from `rollup_1m`. Two marks say whether they are whole: the server's life, named before
+they are filled, and the life in which they were. An emptied server has neither. A member is named
+`<minute>:<bot 0|1>:<shard>`; its value stands in a hash beside the sorted set.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import msgspec
 
 from core.rollups import HOT_SECONDS, ChangedBucket
 from core.summary import SummaryRow
-from core.topics import hot_key, hot_values_key
+from core.topics import HOT_MARK_KEY, hot_key, hot_values_key
 from core.valkey import open_valkey
 
 VALUE_SECONDS = 2.0
@@ -91,6 +92,21 @@ class HotSets:
             return []
         values: Any = await self._client.hmget(hot_values_key(tenant_id, event_type), members)
         return [_hot_value(m.decode(), v) for m, v in zip(members, values, strict=True) if v is not None]
+
+    async def life(self) -> str:
+        """The name of the server's present life, which ends when it is emptied; given when there is none."""
+        await self._client.hsetnx(HOT_MARK_KEY, "life", str(uuid4()))
+        found: Any = await self._client.hget(HOT_MARK_KEY, "life")
+        return found.decode() if found else ""
+
+    async def set_whole(self, life: str) -> None:
+        """Notes that all is filled that this life lacked."""
+        await self._client.hset(HOT_MARK_KEY, "whole", life)
+
+    async def is_whole(self) -> bool:
+        """Whether nothing is missing: not before it was filled, nor since the server was emptied."""
+        life, whole = await self._client.hmget(HOT_MARK_KEY, ["life", "whole"])
+        return life is not None and life == whole
 
     async def close(self) -> None:
         await self._client.aclose()

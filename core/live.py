@@ -18,7 +18,8 @@ from broadcaster._base import Event, Subscriber
 from redis.asyncio import Redis
 
 from core.errors import LiveUnavailable
-from core.valkey import VALKEY_AWAY, open_valkey, resets_as_away
+from core.resets import resets_as_away
+from core.valkey import VALKEY_AWAY, open_valkey
 
 log = logging.getLogger(__name__)
 

@@ -60,6 +60,10 @@ def hot_values_key(tenant_id: UUID, event_type: str) -> str:
     return f"cm:{tenant_id}:hot-values:{event_type}"
 
 
+# Says whether the hot sets are whole; gone when Valkey was emptied, and they with it.
+HOT_MARK_KEY = "cm:hot:mark"
+
+
 def seen_key(tenant_id: UUID, slot: int) -> str:
     """The set of event ids that the log took in one slot of time; tells duplicates at the door."""
     return f"cm:{tenant_id}:seen:{slot}"

@@ -7,8 +7,6 @@ here has its own short time-outs. Blocking reads block for less than their socke
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from redis.asyncio import Redis
@@ -16,6 +14,8 @@ from redis.asyncio.connection import BlockingConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
+
+from core.resets import resets_as_away
 
 # What a server that is away, starting, full or frozen looks like from here.
 VALKEY_AWAY = (RedisError, OSError, TimeoutError)
@@ -27,18 +27,6 @@ _PASSING = (OutOfMemoryError, ReadOnlyError)
 def is_refusal(error: BaseException) -> bool:
     """Whether the server refuses this command for good: to send it again would be refused again."""
     return isinstance(error, ResponseError) and not isinstance(error, _PASSING) and not str(error).startswith("MISCONF")
-
-
-@contextmanager
-def resets_as_away() -> Iterator[None]:
-    """uvloop raises RuntimeError of a connection that the server reset before it was written to; here it is what it is
-    on every other loop."""
-    try:
-        yield
-    except RuntimeError as error:
-        if "handler is closed" not in str(error):
-            raise
-        raise ConnectionResetError(str(error)) from error
 
 
 class _Valkey(Redis):

@@ -46,8 +46,11 @@ log = logging.getLogger("pipeline")
 
 KINDS = ("enrich", "aggregate", "bridge")
 CHORE_SECONDS = 60.0
+CHORE_RETRY_SECONDS = 2.0
 TRIM_SECONDS = 10.0
 SPREAD_SECONDS = 10.0
+# So soon an emptied Valkey is found out.
+WHOLE_SECONDS = 3.0
 LEDGER_DAYS = 7
 RETENTION_SECONDS = 600.0
 TENANT_KEYS = 10_000
@@ -86,7 +89,7 @@ async def _build(kind: str, parts: Parts, stack: AsyncExitStack) -> tuple[list[W
     hot = HotSets(parts.settings.redis_url)
     stack.push_async_callback(hot.close)
     bridge = Bridge(parts.log, hot, live)
-    return [bridge.worker()], [_rebuild_once(parts, bridge)]
+    return [bridge.worker()], [_rebuild(parts, bridge)]
 
 
 def _trim_log(parts: Parts) -> Chore:
@@ -138,16 +141,17 @@ def _drop_old(parts: Parts) -> Chore:
     return drop
 
 
-def _rebuild_once(parts: Parts, bridge: Bridge) -> Chore:
-    is_done = False
+def _rebuild(parts: Parts, bridge: Bridge) -> Chore:
+    """Fills the hot sets at the start, and whenever Valkey comes back empty."""
+    is_begun = False
 
     async def rebuild() -> float:
-        nonlocal is_done
-        if not is_done:
+        nonlocal is_begun
+        if not is_begun or not await bridge.is_whole():
             minutes = await bridge.rebuild(parts.database)
-            is_done = True
+            is_begun = True
             log.info("hot sets rebuilt", extra={"action": "rebuild_hot", "minutes": minutes})
-        return CHORE_SECONDS
+        return WHOLE_SECONDS
 
     return rebuild
 
@@ -159,16 +163,27 @@ async def _create_topics(event_log: EventLog) -> None:
             await event_log.create_topic(topic)
 
 
-async def _repeat(chore: Chore, stop: asyncio.Event) -> None:
-    while not stop.is_set():
+async def _repeat(chore: Chore) -> None:
+    while True:
         try:
             pause = await chore()
         except Unavailable as error:
             log.warning("chore waits", extra={"action": "worker_retry", "code": error.code})
-            pause = 2.0
-        with suppress(TimeoutError):
-            async with asyncio.timeout(pause):
-                await stop.wait()
+            pause = CHORE_RETRY_SECONDS
+        await asyncio.sleep(pause)
+
+
+async def _repeat_until(stop: asyncio.Event, chore: Chore) -> None:
+    """What a chore has begun is broken off: each may be done in part, and is done again."""
+    tasks = [asyncio.create_task(_repeat(chore)), asyncio.create_task(stop.wait())]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def run(settings: Settings, kinds: tuple[str, ...]) -> None:
@@ -189,7 +204,7 @@ async def run(settings: Settings, kinds: tuple[str, ...]) -> None:
                 for worker in workers:
                     tasks.create_task(run_worker(worker, stop))
                 for chore in chores:
-                    tasks.create_task(_repeat(chore, stop))
+                    tasks.create_task(_repeat_until(stop, chore))
             log.info("workers started", extra={"action": "start", "workers": kinds})
     log.info("workers stopped", extra={"action": "stop"})
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import groupby
 
 from core import failpoints
 from core.database import Database
@@ -17,7 +19,7 @@ from core.queries import named
 from core.rollups import HOT_SECONDS, BucketUpdates, ChangedBucket, LiveNotice, decode_updates, encode_notice
 from core.topics import UPDATES_TOPICS, live_channel
 from core.valkey import VALKEY_AWAY, is_refusal
-from pipeline.rollup_writer import slot_of, summary_of
+from pipeline.rollup_writer import summary_of
 from pipeline.worker import Poison, Worker
 
 log = logging.getLogger(__name__)
@@ -26,6 +28,8 @@ GROUP = "bridge"
 MAX_RECORDS = 50
 HOT_CELLS = named("aggregate", "hot_cells")
 REBUILD_OFFSET = "0"
+# In one call: while it is worked on the server does nothing else.
+REBUILD_MINUTES = 500
 
 
 class Bridge:
@@ -41,15 +45,30 @@ class Bridge:
         return Worker(GROUP, consumer, self._log, self._process, MAX_RECORDS)
 
     async def rebuild(self, database: Database) -> int:
-        """Fills the hot sets from the rollups, where they lack something; how many minutes."""
+        """Fills the hot sets from the rollups, where they lack something; how many minutes.
+
+        Raises:
+            LiveUnavailable: Valkey is away.
+        """
+        # Named before the database is read: what is counted later comes as word of it.
+        with _as_unavailable():
+            life = await self._hot.life()
         since = datetime.fromtimestamp(time.time() - HOT_SECONDS, UTC)
         async with database.as_writer() as session:
             rows = await session.fetch(HOT_CELLS, since)
-        for row in rows:
-            slot = slot_of(row)
-            bucket = ChangedBucket(slot.type, slot.is_bot, slot.bucket, summary_of(row))
-            await self._put(BucketUpdates(slot.tenant_id, row["shard"], REBUILD_OFFSET, 0, 0, [bucket]))
+        for (tenant_id, shard), group in groupby(rows, lambda row: (row["tenant_id"], row["shard"])):
+            buckets = [ChangedBucket(row["type"], row["is_bot"], row["bucket"], summary_of(row)) for row in group]
+            for start in range(0, len(buckets), REBUILD_MINUTES):
+                part = buckets[start : start + REBUILD_MINUTES]
+                await self._put(BucketUpdates(tenant_id, shard, REBUILD_OFFSET, 0, 0, part))
+        with _as_unavailable():
+            await self._hot.set_whole(life)
         return len(rows)
+
+    async def is_whole(self) -> bool:
+        """Whether the hot sets lack nothing; they do when Valkey was emptied."""
+        with _as_unavailable():
+            return await self._hot.is_whole()
 
     async def _process(self, records: Sequence[Record], offsets: Mapping[Partition, Offset]) -> None:
         updates = [_decode(record) for record in records]
@@ -69,6 +88,14 @@ class Bridge:
                 raise LiveUnavailable(retry_after=1.0) from error
             # The set is a copy that readers can do without; word of the change must not wait for it.
             log.exception("hot set refused", extra={"action": "internal_error", "tenant": str(update.tenant_id)})
+
+
+@contextmanager
+def _as_unavailable() -> Iterator[None]:
+    try:
+        yield
+    except VALKEY_AWAY as error:
+        raise LiveUnavailable(retry_after=1.0) from error
 
 
 def notice_of(update: BucketUpdates) -> LiveNotice:

@@ -46,9 +46,12 @@ class Enricher:
 
 def _decode(record: Record) -> RawBatch:
     try:
-        return decode_raw(record.value)
+        raw = decode_raw(record.value)
     except ValueError as error:
         raise Poison(record, f"not an accepted request: {error}") from error
+    if record.key != raw.tenant_id.bytes:
+        raise Poison(record, "its key is another tenant's than its header names")
+    return raw
 
 
 def _enrich(record: Record, raw: RawBatch, sources: EnrichmentSources) -> bytes:

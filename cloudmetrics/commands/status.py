@@ -14,7 +14,7 @@ import httpx2
 
 from cloudmetrics.data_folder import DEFAULT, DataFolder, running_instance
 from cloudmetrics.lag import read_lag
-from core.errors import Unavailable
+from core.errors import LogUnavailable, Unavailable
 
 MOST_SHOWN = 20
 SUMMARY = "what runs, where, how much data, how far behind"
@@ -38,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
         process["memory_mb"] = round(memory_of(pid, has_children=has_children) / 1e6, 1) if pid else 0.0
         if name == "web":
             process["workers"] = (children_of(pid) or [pid]) if pid else []
+    behind = _behind(folder)
     found = {
         "url": note["url"],
         "health": health,
@@ -45,17 +46,19 @@ def run(args: argparse.Namespace) -> int:
         "memory_mb": round(sum(p["memory_mb"] for p in processes.values()), 1),
         "disk_mb": round(size_of(folder.path) / 1e6, 1),
         "data": str(folder.path),
-        "behind": _behind(folder),
+        "log": "ok" if behind is not None else LogUnavailable.default_code,
+        "behind": behind or [],
     }
     print(json.dumps(found) if args.json else _text(found))
     return 0 if health["status"] == "ready" else 1
 
 
-def _behind(folder: DataFolder) -> list[dict[str, Any]]:
+def _behind(folder: DataFolder) -> list[dict[str, Any]] | None:
+    """Records that each group has not done, by place; None while the log is away."""
     try:
         return [asdict(place) for place in asyncio.run(read_lag(folder.running_settings(os.environ)))]
     except Unavailable:
-        return []
+        return None
 
 
 def _text(found: dict[str, Any]) -> str:
@@ -67,6 +70,8 @@ def _text(found: dict[str, Any]) -> str:
         lines.append(f"  {name:12} pid {process['pid'] or 'down':<8} {memory}  {restarts}{workers}")
     lag = ", ".join(f"{group} {records}" for group, records in found["health"]["lag"].items())
     lines.append(f"  memory {found['memory_mb']} MB; records behind: {lag or 'unknown'}")
+    if found["log"] != "ok":
+        lines.append("  the event log does not answer; what is behind it is not known")
     waiting = sorted((place for place in found["behind"] if place["records"]), key=lambda place: -place["records"])
     for place in waiting[:MOST_SHOWN]:
         owner = f" of {place['tenant']}" if place["tenant"] else ""

@@ -10,21 +10,35 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Collection, Mapping
+import time
+from collections.abc import Collection, Mapping, Sequence
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import CommitFailedError, IllegalStateError
-from aiokafka.structs import TopicPartition
+from aiokafka.structs import ConsumerRecord, TopicPartition
 
+from core.errors import LogUnavailable
 from core.eventlog import Offset, OnAssigned, Partition, Record
-from core.kafka.client import MAX_RECORD_BYTES, METADATA_SECONDS, kafka_errors, stop_within
+from core.kafka.client import (
+    MAX_RECORD_BYTES,
+    METADATA_SECONDS,
+    STUCK_SECONDS,
+    Pulse,
+    is_answering,
+    kafka_errors,
+    stop_within,
+)
 from core.kafka.turns import Turns
 
 log = logging.getLogger("core.kafka")
 
 SESSION_SECONDS = 10.0
 REVOKE_SECONDS = 20.0
+# A broker keeps who joins waiting for the others, as long as a session lasts.
+REQUEST_SECONDS = SESSION_SECONDS + 5.0
+JOIN_SECONDS = 30.0
+COMMIT_SECONDS = 10.0
 
 
 class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -37,6 +51,8 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._on_assigned = on_assigned
         self._consumer: AIOKafkaConsumer | None = None
         self._turns = Turns()
+        self._pulse: Pulse | None = None
+        self._failing_since: float | None = None
         # Partitions were given out, and where to begin in them is still to be asked.
         self._is_placed = True
         # Where to go on after a rewind: what was committed last, or polled first.
@@ -45,16 +61,14 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._idle.set()
 
     async def poll(self, *, max_records: int, wait_seconds: float) -> list[Record]:
-        async with kafka_errors():
-            consumer = await self._joined()
-            if not self._is_placed:
-                await self._place(consumer)
-            found = await self._turns.take(consumer, most=max_records, wait_seconds=wait_seconds)
-            for place, messages in found.items():
-                self._done.setdefault(place, messages[0].offset)
-            if not self._is_placed:
-                # Given out while we waited: what came may not be where we have to begin. It comes again.
-                return []
+        try:
+            async with kafka_errors():
+                await self._leave_if_stuck()
+                found = await self._polled(max_records, wait_seconds)
+        except LogUnavailable:
+            self._failing_since = self._failing_since or time.monotonic()
+            raise
+        self._failing_since = None
         records = [
             Record(Partition(place.topic, place.partition), Offset(str(message.offset)),
                    Offset(str(message.offset + 1)), message.key or b"", message.value or b"")
@@ -65,6 +79,18 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             self._idle.clear()
         return records
 
+    async def _polled(self, max_records: int, wait_seconds: float) -> Mapping[TopicPartition, Sequence[ConsumerRecord]]:
+        consumer = await self._joined()
+        if not self._is_placed:
+            await self._place(consumer)
+        found = await self._turns.take(consumer, most=max_records, wait_seconds=wait_seconds)
+        for place, messages in found.items():
+            self._done.setdefault(place, messages[0].offset)
+        if not self._is_placed:
+            # Given out while we waited: what came may not be where we have to begin. It comes again.
+            return {}
+        return found
+
     async def commit(self, offsets: Mapping[Partition, Offset]) -> None:
         if self._consumer is None or not offsets:
             return
@@ -73,7 +99,9 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         try:
             async with kafka_errors():
                 try:
-                    await self._consumer.commit(done)
+                    # The client itself tries for ever.
+                    async with asyncio.timeout(COMMIT_SECONDS):
+                        await self._consumer.commit(done)
                 except (CommitFailedError, IllegalStateError):
                     # Given to somebody else meanwhile, who begins where the results stand.
                     log.info("commit after a rebalance", extra={"action": "leave_group"})
@@ -89,7 +117,7 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def close(self) -> None:
         self._idle.set()
-        consumer, self._consumer = self._consumer, None
+        consumer, self._consumer, self._pulse = self._consumer, None, None
         if consumer is not None:
             await stop_within(consumer)
 
@@ -105,6 +133,19 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._is_placed = False
         self._done.clear()
 
+    async def _leave_if_stuck(self) -> None:
+        """A client that will not heal by itself makes room for a new one, which begins where the group stands. While
+        the brokers are away it is kept: back as itself it need not wait for its own session to run out."""
+        is_failing = self._failing_since is not None and time.monotonic() - self._failing_since > STUCK_SECONDS
+        if self._pulse is None or not (is_failing or self._pulse.is_gone()):
+            return
+        if not await is_answering(self._brokers):
+            self._pulse.begin_anew()
+            self._failing_since = None
+            return
+        log.warning("consumer replaced", extra={"action": "replace_consumer", "group": self._group})
+        await self.close()
+
     async def _joined(self) -> AIOKafkaConsumer:
         if self._consumer is None:
             consumer = AIOKafkaConsumer(
@@ -118,14 +159,16 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 heartbeat_interval_ms=int(SESSION_SECONDS * 1000 / 3),
                 # Work on one batch may wait for a database; the fence, not the broker, tells who is too late.
                 max_poll_interval_ms=300_000,
+                request_timeout_ms=int(REQUEST_SECONDS * 1000),
             )
             consumer.subscribe(pattern=f"(?:{self._topics.pattern})\\Z", listener=self)
             try:
-                await consumer.start()
+                async with asyncio.timeout(JOIN_SECONDS):
+                    await consumer.start()
             except BaseException:
                 await stop_within(consumer)
                 raise
-            self._consumer = consumer
+            self._consumer, self._pulse, self._failing_since = consumer, Pulse(consumer), None
         return self._consumer
 
     async def _place(self, consumer: AIOKafkaConsumer) -> None:

@@ -7,7 +7,7 @@ import re
 
 from core.errors import LogUnavailable
 from core.eventlog import APPEND_SECONDS, Offset, OnAssigned, Partition
-from core.kafka.client import KAFKA_AWAY, kafka_errors
+from core.kafka.client import kafka_errors
 from core.kafka.consumer import KafkaConsumer
 from core.kafka.observer import Observer
 from core.kafka.producer import Producer
@@ -54,7 +54,10 @@ class KafkaLog:
                     if topic not in self._known:
                         await self.create_topic(topic)
                     return Offset(str(await self._producer.send(topic, key, value)))
-        except TimeoutError as error:
+        except (TimeoutError, LogUnavailable) as error:
+            if self._producer.has_lost(topic):
+                # Deleted, it may be; whoever comes next makes it anew.
+                self._known.discard(topic)
             raise LogUnavailable(retry_after=1.0) from error
         finally:
             self._in_flight -= 1
@@ -77,7 +80,4 @@ class KafkaLog:
 
     async def close(self) -> None:
         await self._producer.close()
-        try:
-            await self._observer.close()
-        except KAFKA_AWAY:
-            return
+        await self._observer.close()

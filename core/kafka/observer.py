@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 from aiokafka.structs import TopicPartition
 
-from core.kafka.client import MAX_RECORD_BYTES, METADATA_SECONDS, REQUEST_SECONDS, stop_within
+from core.kafka.client import MAX_RECORD_BYTES, METADATA_SECONDS, REQUEST_SECONDS, has_dead_task, stop_within
 
 PEEK_SECONDS = 1.0
+# Of several requests, the longest.
+QUESTION_SECONDS = 8.0
 
 
 class Observer:
@@ -24,6 +28,7 @@ class Observer:
         self._admin: AIOKafkaAdminClient | None = None
         self._reader: AIOKafkaConsumer | None = None
         self._asking = asyncio.Lock()
+        self._stopping: set[asyncio.Task[None]] = set()
 
     async def create_topic(self, name: str, *, partitions: int, replication: int, retention_hours: int) -> None:
         """Makes a topic; harmless when it is there."""
@@ -37,7 +42,7 @@ class Observer:
                 "min.insync.replicas": str(max(1, replication - 1)),
             },
         )
-        async with self._asking:
+        async with self._question():
             admin = await self._started_admin()
             answer = await admin.create_topics([topic], timeout_ms=int(REQUEST_SECONDS * 1000))
         for _, code, *message in answer.topic_errors:
@@ -47,24 +52,42 @@ class Observer:
 
     async def lag(self, group: str, topics: re.Pattern[str]) -> dict[TopicPartition, int]:
         """Records of each partition that the group has not committed."""
-        async with self._asking:
+        async with self._question():
             return {place: end - start for place, (start, end) in (await self._open(group, topics)).items()}
 
     async def oldest_open_ms(self, group: str, topics: re.Pattern[str]) -> int:
         """When the oldest record that the group has not committed was appended; now, when there is none."""
-        async with self._asking:
+        async with self._question():
             now = int(time.time() * 1000)
             spans = await self._open(group, topics)
             behind = {place: start for place, (start, end) in spans.items() if end > start}
             return min([now, *(await self._appended_at(behind)).values()]) if behind else now
 
     async def close(self) -> None:
-        if self._reader is not None:
-            await stop_within(self._reader)
-        if self._admin is not None:
-            admin = self._admin
-            async with asyncio.timeout(REQUEST_SECONDS):
-                await admin.close()
+        self._put_aside()
+        await asyncio.gather(*self._stopping, return_exceptions=True)
+
+    @asynccontextmanager
+    async def _question(self) -> AsyncIterator[None]:
+        """One question at a time. Clients of which one failed, or was given up by who asked, are not asked again: over
+        a connection whose other side is gone they would wait anew each time (see `core.kafka.client.Pulse`)."""
+        async with self._asking:
+            if any(client is not None and has_dead_task(client) for client in (self._admin, self._reader)):
+                self._put_aside()
+            try:
+                async with asyncio.timeout(QUESTION_SECONDS):
+                    yield
+            except BaseException:
+                self._put_aside()
+                raise
+
+    def _put_aside(self) -> None:
+        clients, self._admin, self._reader = (self._admin, self._reader), None, None
+        for client in clients:
+            if client is not None:
+                task = asyncio.create_task(stop_within(client))
+                self._stopping.add(task)
+                task.add_done_callback(self._stopping.discard)
 
     async def _open(self, group: str, topics: re.Pattern[str]) -> dict[TopicPartition, tuple[int, int]]:
         """From where to where each partition is not committed."""
@@ -113,7 +136,7 @@ class Observer:
             try:
                 await admin.start()
             except BaseException:
-                await admin.close()
+                await stop_within(admin)
                 raise
             self._admin = admin
         return self._admin

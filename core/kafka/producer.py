@@ -22,7 +22,7 @@ from aiokafka.errors import (
 from aiokafka.partitioner import murmur2
 
 from core.errors import LogUnavailable
-from core.kafka.client import KAFKA_AWAY, MAX_RECORD_BYTES, REQUEST_SECONDS, stop_within
+from core.kafka.client import KAFKA_AWAY, MAX_RECORD_BYTES, REQUEST_SECONDS, has_dead_task, stop_within
 from core.partitioning import partition_of
 
 log = logging.getLogger("core.kafka")
@@ -72,7 +72,7 @@ class Producer:
             future = await producer.send(topic, value, key=key)
             # The record may still arrive after the caller gave up on it; cancelling the future would not call it back.
             found = await asyncio.shield(future)
-        except FATAL:
+        except (*FATAL, RuntimeError):
             self._replace(producer)
             raise
         except (*KAFKA_AWAY, asyncio.CancelledError):
@@ -82,6 +82,10 @@ class Producer:
         self._moved_at = time.monotonic()
         return int(found.offset)
 
+    def has_lost(self, topic: str) -> bool:
+        """Whether the brokers, when last asked, knew nothing of a topic."""
+        return self._producer is not None and self._producer.client.cluster.partitions_for_topic(topic) is None
+
     async def close(self) -> None:
         if self._producer is not None:
             await stop_within(self._producer)
@@ -89,6 +93,8 @@ class Producer:
 
     async def _started(self) -> AIOKafkaProducer:
         async with self._starting:
+            if self._producer is not None and has_dead_task(self._producer):
+                self._replace(self._producer)
             if self._producer is not None:
                 return self._producer
             if time.monotonic() < self._paused_until:

@@ -129,4 +129,4 @@ SELECT id, sub_keys FROM tenants WHERE sub_keys > 1;
 -- All one-minute totals since a moment, for rebuilding the hot sets.
 SELECT tenant_id, dimension, extract(epoch FROM bucket)::bigint AS bucket, type, value, is_bot, shard,
     count, errors, bytes, duration_count, duration_sum, duration_min, duration_max, visitors, sessions, durations
-FROM rollup_1m WHERE dimension = '' AND bucket >= $1 ORDER BY tenant_id, type, bucket;
+FROM rollup_1m WHERE dimension = '' AND bucket >= $1 ORDER BY tenant_id, shard, type, bucket;

@@ -95,11 +95,23 @@ def test_killed_workers_and_a_killed_broker_lose_and_double_nothing(instance: In
     refused = send(instance)
     assert refused.status_code == 503 and int(refused.headers["retry-after"]) >= 1
     assert refused.json()["error"]["code"] == "log_unavailable"
+    check_that_commands_say_it(instance)
     broker.start_again()
     out, err = running.communicate(timeout=150)
     assert running.returncode == 0, err
     assert b"0 rejected" in out
     check_numbers(instance)
+
+
+def check_that_commands_say_it(instance: Instance) -> None:
+    """In words of their own, and nothing of what the client tells of each attempt."""
+    for command, words in {
+        ("status",): "the event log does not answer",
+        ("doctor",): "event log does not answer",
+        ("deadletters", "list"): "no dead letters",
+    }.items():
+        done = instance.cli(*command, check=False)
+        assert words in done.stdout and done.stderr == "", (command, done.stdout, done.stderr)
 
 
 def send(instance: Instance) -> httpx2.Response:

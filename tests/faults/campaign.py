@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import random
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,61 +20,70 @@ from tests.faults.disks import mounted, why_no_disk
 from tests.faults.fault import DidNotStrike, Fault, Scene
 from tests.faults.installation import Installation, Member
 from tests.faults.journal import Sent
+from tests.faults.rows import Row
 from tests.faults.stores import Held, ask, read_database, read_hot
 
-WARM_UP_SECONDS = 1.5
+WARM_UP_SECONDS = 0.7
+# Load goes on for so long after the first 202.
+AFTER_SECONDS = 0.5
 FIRST_SECONDS = 60.0
 DRAIN_SECONDS = 180.0
 # Word of the last change may still be on its way to the hot sets.
 SETTLE_SECONDS = 20.0
+JUDGE_SECONDS = 0.3
 TENANTS = 2
 DISK_MEGABYTES = {"kafka": 300, "postgres": 500, "valkey": 100}
 
 
-@dataclass(slots=True)
-class Outcome:
-    """One fault on one log, over all its runs."""
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One run that is asked for, counted from 0."""
 
     fault: Fault
     log: str
-    runs: int = 0
-    acknowledged: int = 0
-    recovered: int = 0
-    found: dict[Kind, int] = field(default_factory=lambda: dict.fromkeys(Kind, 0))
-    to_accept: list[float] = field(default_factory=list)
-    to_drain: list[float] = field(default_factory=list)
-    longest_call: float = 0.0
-    # Why it was not run, or what went wrong beside the events.
-    not_run: str = ""
-    failures: list[str] = field(default_factory=list)
+    run: int
 
-    @property
-    def is_good(self) -> bool:
-        return not any(self.found.values()) and not self.failures
+
+class Progress:
+    """Says how far a campaign is, and how long it may take at the pace so far."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._done = 0
+        self._began = time.monotonic()
+
+    def say_next(self, what: str) -> None:
+        elapsed = time.monotonic() - self._began
+        rest = f", about {elapsed / self._done * (self._total - self._done) / 60:.0f} min left" if self._done else ""
+        say(f"{what}; {self._done} of {self._total} runs in {elapsed / 60:.1f} min{rest}")
+
+    def note_done(self) -> None:
+        self._done += 1
 
 
 class Campaign:
     """Installations are made when they are first needed, one for each log, and one more for faults of the disk."""
 
-    def __init__(self, seed: str, home: Path, *, fsync: str) -> None:
+    def __init__(self, seed: str, home: Path, keep: Callable[[Row], None], *, fsync: str) -> None:
         self._seed = seed
         self._home = home
+        self._keep = keep
         self._fsync = fsync
-        self._stack = ExitStack()
 
-    def run(self, faults: list[tuple[Fault, str]], runs: int) -> list[Outcome]:
-        """Every fault so many times, each log's faults together."""
-        outcomes = []
+    def run(self, wanted: list[Wanted]) -> None:
+        """Every run that is wanted, each log's together; a row of each is handed over when it is done."""
+        progress = Progress(len(wanted))
         for log in ("valkey", "kafka"):
             for is_on_disks in (False, True):
-                chosen = [fault for fault, on in faults if on == log and fault.needs_disk is is_on_disks]
+                chosen = [one for one in wanted if one.log == log and one.fault.needs_disk is is_on_disks]
                 if chosen:
-                    outcomes += self._run_on(log, chosen, runs, is_on_disks=is_on_disks)
-        return outcomes
+                    self._run_on(log, chosen, progress, is_on_disks=is_on_disks)
 
-    def _run_on(self, log: str, faults: list[Fault], runs: int, *, is_on_disks: bool) -> list[Outcome]:
+    def _run_on(self, log: str, wanted: list[Wanted], progress: Progress, *, is_on_disks: bool) -> None:
         if is_on_disks and (reason := why_no_disk(self._home)):
-            return [Outcome(fault, log, not_run=reason) for fault in faults]
+            for one in wanted:
+                self._keep(dataclasses.replace(self._row(one), not_run=reason))
+            return
         with ExitStack() as stack:
             home = self._home / f"{log}{'-disks' if is_on_disks else ''}"
             disks = {}
@@ -83,30 +94,38 @@ class Campaign:
             site = Installation(log, home, fsync=self._fsync, disks=disks)
             stack.callback(site.close)
             site.open()
-            return [self._run_fault(site, fault, runs) for fault in faults]
+            for one in wanted:
+                progress.say_next(f"{log}: {one.fault.id} {one.fault.name}, run {one.run + 1}")
+                self._keep(self._run_once(site, one))
+                progress.note_done()
 
-    def _run_fault(self, site: Installation, fault: Fault, runs: int) -> Outcome:
-        outcome = Outcome(fault, site.log, not_run=fault.why_not())
-        for number in range(0 if outcome.not_run else runs):
-            name = f"{self._seed}/{site.log}/{fault.id}/{number}"
-            say(f"{fault.id} {fault.name} on {site.log}, run {number + 1} of {runs} …")
-            folder = self._home / "journals" / name.replace("/", "-")
-            folder.mkdir(parents=True)
-            try:
-                Run(site, fault, outcome, folder, name).go()
-            except Exception as error:  # one run that went wrong must not take the others' results with it
-                outcome.failures.append(f"{type(error).__name__}: {error}")
-                site.renew()
-        return outcome
+    def _row(self, one: Wanted) -> Row:
+        return Row(one.fault.id, one.log, one.fault.name, self._seed, one.run)
+
+    def _run_once(self, site: Installation, one: Wanted) -> Row:
+        row, began = self._row(one), time.monotonic()
+        row.not_run = one.fault.why_not()
+        if row.not_run:
+            return row
+        name = f"{self._seed}/{one.log}/{one.fault.id}/{one.run}"
+        folder = self._home / "journals" / name.replace("/", "-")
+        folder.mkdir(parents=True)
+        try:
+            Run(site, one.fault, row, folder, name).go()
+        except Exception as error:  # one run that went wrong must not take the others' results with it
+            row.failures.append(f"{type(error).__name__}: {error}")
+            site.renew()
+        row.seconds = time.monotonic() - began
+        return row
 
 
 class Run:
     """One fault, once."""
 
-    def __init__(self, site: Installation, fault: Fault, outcome: Outcome, folder: Path, seed: str) -> None:
+    def __init__(self, site: Installation, fault: Fault, row: Row, folder: Path, seed: str) -> None:
         self._site = site
         self._fault = fault
-        self._outcome = outcome
+        self._row = row
         self._members = [site.new_member() for _ in range(TENANTS)]
         self._clients = Clients(site, folder, seed)
         self._scene = Scene(site, self._clients, random.Random(seed), site.new_member(), say)
@@ -123,12 +142,11 @@ class Run:
             self._drain(healed_at)
         finally:
             self._clients.kill()
-        self._outcome.runs += 1
-        for member in self._members:
+        for member in self._clients.members:
             self._note(member)
-        self._outcome.failures += [
-            death for death in self._site.deaths if not death.startswith(self._fault.may_end or ("-",))
-        ]
+        for death in self._site.deaths:
+            if not death.startswith(self._fault.may_end or ("-",)):
+                self._fail(death)
         self._site.deaths.clear()
 
     def _strike(self) -> None:
@@ -143,30 +161,31 @@ class Run:
         if accepted_at is None:
             self._fail(f"no 202 within {FIRST_SECONDS:.0f} s of the heal")
         else:
-            self._outcome.to_accept.append(accepted_at - healed_at)
-        time.sleep(1.0)
+            self._row.to_accept = accepted_at - healed_at
+        time.sleep(AFTER_SECONDS)
         self._clients.stop()
 
     def _drain(self, healed_at: float) -> None:
         if self._site.drain(DRAIN_SECONDS):
-            self._outcome.to_drain.append(time.monotonic() - healed_at)
+            self._row.to_drain = time.monotonic() - healed_at
         else:
             self._fail(f"lag is not 0 within {DRAIN_SECONDS:.0f} s of the heal")
 
     def _note(self, member: Member) -> None:
-        outcome, sent = self._outcome, self._clients.sent(member)
+        row, sent = self._row, self._clients.sent(member)
         verdict = judge(self._site, member, sent)
-        outcome.acknowledged += verdict.acknowledged
-        outcome.recovered += verdict.recovered
-        outcome.longest_call = max([outcome.longest_call, *(seconds for seconds, _ in sent.calls)])
-        for kind in Kind:
-            outcome.found[kind] += verdict.number(kind)
+        row.acknowledged += verdict.acknowledged
+        row.recovered += verdict.recovered
+        row.longest_call = max([row.longest_call, *(seconds for seconds, _ in sent.calls)])
+        row.lost += verdict.number(Kind.LOST)
+        row.duplicated += verdict.number(Kind.DUPLICATED)
+        row.unexpected += verdict.number(Kind.UNEXPECTED)
         for line in named(member.tenant.id, verdict):
             say(line)
 
     def _fail(self, what: str) -> None:
-        say(f"{self._fault.id}: {what}")
-        self._outcome.failures.append(what)
+        say(f"{self._fault.id} on {self._site.log}: {what}")
+        self._row.failures.append(what)
 
 
 def judge(site: Installation, member: Member, sent: Sent, seconds: float = SETTLE_SECONDS) -> Verdict:
@@ -176,7 +195,7 @@ def judge(site: Installation, member: Member, sent: Sent, seconds: float = SETTL
         verdict = check(sent, hold(site, member, sent))
         if verdict.is_good or time.monotonic() > end:
             return verdict
-        time.sleep(1.0)
+        time.sleep(JUDGE_SECONDS)
 
 
 def hold(site: Installation, member: Member, sent: Sent) -> Held:

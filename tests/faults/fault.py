@@ -43,7 +43,7 @@ class Fault:
     logs: tuple[str, ...] = BOTH
     is_short: tuple[str, ...] = ()
     needs_disk: bool = False
-    # Servers that may end of it by themselves, to be started again; no other process may.
+    # Processes that may end of it by themselves, to be started again (how their deaths begin); no other may.
     may_end: tuple[str, ...] = ()
     # Why it cannot be run on this machine; '' when it can.
     why_not: Callable[[], str] = lambda: ""

@@ -20,6 +20,7 @@ from cloudmetrics.data_folder import DataFolder
 from cloudmetrics.embedded import postgres, valkey
 from cloudmetrics.embedded.kafka_server import KafkaFolder, free_port, start_kafka, until_answering
 from core.errors import Unavailable
+from core.eventlog import EventLog
 from core.log import open_log
 from core.settings import Settings
 from core.tenancy import KeyKind, Scope, Tenant, Tier
@@ -164,6 +165,17 @@ class Installation:
             time.sleep(0.02)
         return [name for name in names if self.has_ended(name)]
 
+    def until_frozen(self, *names: str, seconds: float) -> list[str]:
+        """Waits until one of these processes has stopped itself; which have."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not any(self._is_frozen(name) for name in names):
+            time.sleep(0.02)
+        return [name for name in names if self._is_frozen(name)]
+
+    def _is_frozen(self, name: str) -> bool:
+        stat = Path(f"/proc/{self.processes[name].pid}/stat").read_text()
+        return stat.rpartition(")")[2].split()[0] == "T"
+
     # --- all of it ---------------------------------------------------------------------------------------------------
 
     def open(self) -> None:
@@ -189,6 +201,10 @@ class Installation:
             proxy.weather(FAIR)
         for name in self.processes:
             self.thaw(name)
+        self.until_ready()
+
+    def until_ready(self) -> None:
+        """Starts what has ended, and returns when all of it serves."""
         end = time.monotonic() + READY_SECONDS
         while True:
             self.revive()
@@ -196,7 +212,7 @@ class Installation:
                 return
             if time.monotonic() > end:
                 raise RuntimeError(f"not ready within {READY_SECONDS:.0f} s; logs are in {self.folder.logs}")
-            time.sleep(0.05)
+            time.sleep(0.1)
 
     def renew(self) -> None:
         """Web and workers anew, when they did not heal by themselves."""
@@ -213,10 +229,6 @@ class Installation:
                     self.deaths.append(f"{name} ended with {process.returncode}")
                     time.sleep(0.3)
                 self.start(name)
-
-    def forgive(self, *deaths: str) -> None:
-        """Forgets deaths that a fault meant to bring about."""
-        self.deaths = [death for death in self.deaths if death not in deaths]
 
     def is_ready(self) -> bool:
         try:
@@ -246,27 +258,30 @@ class Installation:
         )
         return Member(tenant, made.secret)
 
-    async def lag(self) -> int:
-        """Records that some worker has not done yet; more than 0 while nobody can tell."""
-        log = open_log(self.direct)
+    def drain(self, seconds: float) -> bool:
+        """Waits until all that is in the log is done; whether it is."""
+        return asyncio.run(self._drain(seconds))
+
+    async def _drain(self, seconds: float) -> bool:
+        log, end, calm = open_log(self.direct), time.monotonic() + seconds, 0
         try:
-            return sum([sum((await log.lag(group, topics)).values()) for group, topics in GROUPS.items()])
-        except Unavailable:
-            return 1
+            while time.monotonic() < end:
+                self.revive()
+                calm = calm + 1 if await _lag(log) == 0 else 0
+                if calm == 2:
+                    return True
+                await asyncio.sleep(0.1)
+            return False
         finally:
             await log.close()
 
-    def drain(self, seconds: float) -> bool:
-        """Waits until all that is in the log is done; whether it is."""
-        end = time.monotonic() + seconds
-        calm = 0
-        while time.monotonic() < end:
-            self.revive()
-            calm = calm + 1 if asyncio.run(self.lag()) == 0 else 0
-            if calm == 2:
-                return True
-            time.sleep(0.1)
-        return False
+
+async def _lag(log: EventLog) -> int:
+    """Records that some worker has not done yet; more than 0 while nobody can tell."""
+    try:
+        return sum([sum((await log.lag(group, topics)).values()) for group, topics in GROUPS.items()])
+    except Unavailable:
+        return 1
 
 
 async def _until(is_so: Callable[[], object]) -> None:

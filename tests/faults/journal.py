@@ -50,7 +50,8 @@ class Sent:
     """What clients know of one tenant's events, by id.
 
     `acknowledged`: the server said it has them. `unknown`: sent, and never told. Neither: refused, and so not to be
-    found. `accepted_at` are the moments of 202s, `calls` the seconds each call took with its code.
+    found. `accepted_at` are the moments of 202s, `calls` the seconds each call took with its code, and
+    `began_at` when each of them began.
     """
 
     events: dict[str, Event] = field(default_factory=dict)
@@ -58,6 +59,11 @@ class Sent:
     unknown: set[str] = field(default_factory=set)
     accepted_at: list[float] = field(default_factory=list)
     calls: list[tuple[float, int]] = field(default_factory=list)
+    began_at: list[float] = field(default_factory=list)
+
+    def calls_since(self, moment: float) -> list[tuple[float, int]]:
+        """Those of `calls` that began after a moment."""
+        return [call for call, began in zip(self.calls, self.began_at, strict=True) if began >= moment]
 
 
 def read_journals(paths: Iterable[Path]) -> Sent:
@@ -97,7 +103,9 @@ class _Reading:
 
     def _outcome(self, line: dict[str, Any]) -> None:
         sent, number = self._sent, line["end"]
-        sent.calls.append((line["at"] - self._began.pop(number), line["code"]))
+        began = self._began.pop(number)
+        sent.calls.append((line["at"] - began, line["code"]))
+        sent.began_at.append(began)
         if line["code"] == ACCEPTED:
             sent.accepted_at.append(line["at"])
             sent.acknowledged |= {event_id for event_id, status in line["taken"] if status in TAKEN}

@@ -3,44 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import groupby
 
-from tests.faults.campaign import Outcome
-from tests.faults.checker import Kind
+from tests.faults.rows import Row
 
 HEAD = (
     "fault", "log", "what", "runs", "acknowledged", "lost", "duplicated", "unexpected", "recovered",
-    "s to first 202", "s to lag 0", "longest call s",
+    "s to first 202", "s to lag 0", "longest call s", "s a run",
 )  # fmt: skip
 
 
-def table(outcomes: Iterable[Outcome]) -> str:
-    """Rows for Markdown; seconds are median / worst of the runs."""
+def table(rows: Iterable[Row]) -> str:
+    """Rows for Markdown, one for each fault on each log; seconds are median / worst of the runs."""
     lines = ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
-    for outcome in outcomes:
-        what = outcome.fault.name + (f" (not run: {outcome.not_run})" if outcome.not_run else "")
-        numbers = [outcome.runs, outcome.acknowledged, *outcome.found.values(), outcome.recovered]
-        times = [_spread(outcome.to_accept), _spread(outcome.to_drain), f"{outcome.longest_call:.1f}"]
-        cells = [outcome.fault.id, outcome.log, what, *(f"{n:,}" for n in numbers), *times]
-        lines.append("| " + " | ".join(cells) + " |")
+    for _, runs in groupby(rows, key=lambda row: (row.fault, row.log)):
+        lines.append(_line(list(runs)))
     return "\n".join(lines)
 
 
-def failures(outcomes: Iterable[Outcome]) -> list[str]:
+def _line(runs: list[Row]) -> str:
+    one, done = runs[0], [row for row in runs if not row.not_run]
+    what = one.what + (f" (not run: {one.not_run})" if one.not_run else "")
+    numbers = [
+        len(done),
+        *(sum(getattr(row, name) for row in runs) for name in HEAD[4:9]),
+    ]
+    times = [
+        _spread(row.to_accept for row in done),
+        _spread(row.to_drain for row in done),
+        f"{max((row.longest_call for row in done), default=0.0):.1f}",
+        _spread(row.seconds for row in done),
+    ]
+    return "| " + " | ".join([one.fault, one.log, what, *(f"{n:,}" for n in numbers), *times]) + " |"
+
+
+def failures(rows: Iterable[Row]) -> list[str]:
     """What went wrong beside the events, a line each."""
-    return [f"{o.fault.id} on {o.log}: {failure}" for o in outcomes for failure in o.failures]
+    return [f"{row.fault} on {row.log}, run {row.run + 1}: {failure}" for row in rows for failure in row.failures]
 
 
-def last_line(outcomes: Iterable[Outcome]) -> str:
-    found = list(outcomes)
-    lost, duplicated, unexpected = (sum(outcome.found[kind] for outcome in found) for kind in Kind)
-    acknowledged, recovered = sum(o.acknowledged for o in found), sum(o.recovered for o in found)
-    return (
-        f"acknowledged {acknowledged} lost {lost} duplicated {duplicated} unexpected {unexpected} recovered {recovered}"
-    )
+def last_line(rows: Iterable[Row]) -> str:
+    found = list(rows)
+    return " ".join(f"{name} {sum(getattr(row, name) for row in found)}" for name in HEAD[4:9])
 
 
-def _spread(seconds: list[float]) -> str:
-    if not seconds:
-        return ""
-    ordered = sorted(seconds)
-    return f"{ordered[len(ordered) // 2]:.1f} / {ordered[-1]:.1f}"
+def _spread(seconds: Iterable[float | None]) -> str:
+    ordered = sorted(second for second in seconds if second is not None)
+    return f"{ordered[len(ordered) // 2]:.1f} / {ordered[-1]:.1f}" if ordered else ""

@@ -8,17 +8,21 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from core.database import Database
 from core.eventlog import Offset, Partition, Record
+from core.events import encode_enriched
 from core.hot import HotSets
 from core.live import LiveBroadcast
 from core.rollups import BucketUpdates, ChangedBucket, decode_notice, encode_updates
 from core.settings import Settings
 from core.summary import Summary
 from core.tenancy import Tenant
-from core.topics import UPDATES, hot_key, live_channel
+from core.topics import ENRICHED, UPDATES, hot_key, live_channel
 from core.valkey import open_valkey
 from core.valkey_log import ValkeyLog
+from pipeline.aggregate import Aggregator
 from pipeline.bridge import Bridge
+from tests.pipeline.builders import NOW_MS, batch_of, enriched
 
 MINUTE = int(time.time()) // 60 * 60
 
@@ -65,3 +69,38 @@ async def test_a_hot_set_that_refuses_does_not_keep_back_the_word(
             while not (message := await reader.next()):
                 continue
     assert decode_notice(message).events == 1
+
+
+async def test_an_emptied_valkey_gets_its_minutes_back(
+    log: ValkeyLog, hot: HotSets, live: LiveBroadcast, database: Database, settings: Settings, tenant: Tenant
+) -> None:
+    bridge = Bridge(log, hot, live)
+    hour_ago = NOW_MS - 3_600_000
+    batch = batch_of(tenant.id, enriched(), enriched(), enriched(timestamp_ms=hour_ago))
+    place = Partition(ENRICHED)
+    counted = Record(place, Offset("1-0"), Offset("1-1"), tenant.id.bytes, encode_enriched(batch))
+    # No word of it reaches the bridge: what is not told again must come back as well.
+    await Aggregator(database, log)._process([counted], {place: Offset("1-1")})
+    await bridge.rebuild(database)
+    assert await bridge.is_whole()
+    client = open_valkey(settings.redis_url, seconds=2.0)
+    await client.flushall()
+    await client.aclose()
+    assert not await bridge.is_whole()
+    await bridge.rebuild(database)
+    assert await bridge.is_whole()
+    minutes = [(value.bucket, value.summary.count) for value in await hot.read(tenant.id, "page_view", since=0)]
+    assert minutes == [(hour_ago // 60_000 * 60, 1), (NOW_MS // 60_000 * 60, 2)]
+
+
+async def test_a_valkey_emptied_while_it_is_filled_is_not_whole(
+    log: ValkeyLog, hot: HotSets, live: LiveBroadcast, database: Database, settings: Settings
+) -> None:
+    life = await hot.life()
+    client = open_valkey(settings.redis_url, seconds=2.0)
+    await client.flushall()
+    await client.aclose()
+    await hot.set_whole(life)
+    assert not await hot.is_whole()
+    await Bridge(log, hot, live).rebuild(database)
+    assert await hot.is_whole()

@@ -7,7 +7,7 @@ import time
 from tests.faults.catalogue import clock, contents, network, processes, servers
 from tests.faults.fault import DidNotStrike, Fault, Scene
 
-RANDOM_FAULTS = 6
+RANDOM_FAULTS = 4
 # What needs its bystander whole, or empties what others need, is not mixed.
 _UNMIXED = {"F10", "F12", "F21", "F31", "F32", "F33", "F34"}
 
@@ -25,7 +25,7 @@ def nemesis(scene: Scene) -> None:
             # One may have kept another from coming about.
             scene.note(f"{fault.id} did not strike: {reason}")
         site.heal()
-        time.sleep(scene.dice.uniform(1.0, 5.0))
+        time.sleep(scene.dice.uniform(0.5, 2.0))
 
 
 ALL = (*_EACH, Fault("F42", f"{RANDOM_FAULTS} others at random", nemesis))
