@@ -19,10 +19,10 @@ from core.settings import Settings
 from core.topics import raw_topic
 from pipeline.pace import LEAST_AHEAD, MOST_AHEAD, PacedConsumer
 from tests.pipeline.builders import raw_batch
-from tests.pipeline.test_counting import Stored, stored
+from tests.pipeline.stored import Stored
 from tests.pipeline.test_spread import any_log, any_settings, start_workers
 
-__all__ = ["any_log", "any_settings", "stored"]
+__all__ = ["any_log", "any_settings"]
 
 COUNTS = """SELECT count(*) FILTER (WHERE tenant_id = $1) AS flooding, count(*) FILTER (WHERE tenant_id = $2) AS quiet
 FROM events"""

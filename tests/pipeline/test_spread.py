@@ -32,13 +32,13 @@ from core.topics import ENRICHED, ENRICHED_TOPICS, RAW_TOPICS, UPDATES, raw_topi
 from core.valkey_log import ValkeyLog
 from pipeline.aggregate import updates_of
 from pipeline.bridge import Bridge
+from pipeline.prepared import prepare
 from pipeline.spread import Spread
 from pipeline.store import Store
 from tests.conftest import ROOT
 from tests.pipeline.builders import NOW_MS, batch_of, enriched, raw_batch
-from tests.pipeline.test_counting import Stored, stored
+from tests.pipeline.stored import Stored
 
-__all__ = ["stored"]
 WORKERS = 3
 
 
@@ -189,7 +189,9 @@ async def count_at(store: Store, number: int, tenant_id: UUID, events: list[Enri
     while True:
         try:
             partition = Partition(ENRICHED, number)
-            counted = await store.transact(partition, [batch], Offset(str(at)), lambda c: (Offset(str(at + 1)), b""))
+            counted = await store.transact(
+                partition, await prepare([batch]), Offset(str(at)), lambda c: (Offset(str(at + 1)), b"")
+            )
             return counted.new_events[tenant_id]
         except DatabaseUnavailable:
             continue
@@ -203,7 +205,7 @@ async def test_the_same_events_on_several_partitions_at_once_count_once(
     events = [enriched(status=200 + n % 5, duration_ms=float(n), timestamp_ms=NOW_MS - n * 1000) for n in range(80)]
     rounds = 5
     for at in range(rounds):
-        fresh = [msgspec.structs.replace(event, id=uuid4()) for event in events]
+        fresh = [msgspec.structs.replace(event, id=uuid4().bytes) for event in events]
         # Each partition has them in an order of its own, and locks must not be taken in it.
         orders = [random.Random(n).sample(fresh, len(fresh)) for n in range(4)]
         new = await asyncio.gather(*(count_at(stores[n], n, tenant.id, orders[n], at) for n in range(4)))
@@ -227,7 +229,9 @@ async def test_a_minute_that_two_partitions_counted_is_the_sum_of_both_in_the_ho
             batch = batch_of(tenant.id, *(enriched() for _ in range(events)))
             await store.ensure_partitions([batch])
             partition, after = Partition(ENRICHED, number), Offset(str(at + 1))
-            counted = await store.transact(partition, [batch], Offset(str(at)), lambda c, after=after: (after, b""))
+            counted = await store.transact(
+                partition, await prepare([batch]), Offset(str(at)), lambda c, after=after: (after, b"")
+            )
             for update in updates_of(counted, number, after, NOW_MS / 1000):
                 await log.append(UPDATES, tenant.id.bytes, encode_updates(update))
                 await bridge._put(update)
