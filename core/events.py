@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import blake2b
@@ -35,7 +36,7 @@ MAX_TYPE_LENGTH = 200
 HASHES_KEPT = 50_000
 
 
-class EventContext(msgspec.Struct, frozen=True):
+class EventContext(msgspec.Struct, frozen=True, gc=False):
     """Where an event happened, as the SDK saw it; `ip` and `user_agent` default to the request's own."""
 
     ip: str | None = None
@@ -45,8 +46,11 @@ class EventContext(msgspec.Struct, frozen=True):
     referrer: str | None = None
 
 
-class IncomingEvent(msgspec.Struct, frozen=True):
-    """One event as sent. `id` is a UUID, made by the server when absent; `timestamp` is RFC 3339 with a zone."""
+class IncomingEvent(msgspec.Struct, frozen=True, gc=False):
+    """One event as sent. `id` is a UUID, made by the server when absent; `timestamp` is RFC 3339 with a zone.
+
+    JSON makes no cycles, so the collector need not know of it.
+    """
 
     type: str
     id: str | None = None
@@ -168,6 +172,12 @@ def encode_raw(batch: RawBatch) -> bytes:
     """The value of a log record: body length, body as sent, header."""
     header = _header_encoder.encode(msgspec.structs.replace(batch, body=b""))
     return b"".join((_BODY_LENGTH.pack(len(batch.body)), batch.body, header))
+
+
+def encode_raw_columns(batch: RawBatch, indexes: Iterable[int], ids: Iterable[str], moments_ms: Iterable[int]) -> bytes:
+    """The same record, of accepted events that are columns; an id is a UUID as its text is written."""
+    header = msgspec.structs.replace(batch, body=b"", accepted=list(zip(indexes, ids, moments_ms, strict=True)))
+    return b"".join((_BODY_LENGTH.pack(len(batch.body)), batch.body, _header_encoder.encode(header)))
 
 
 def decode_raw(value: bytes) -> RawBatch:
