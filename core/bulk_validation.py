@@ -15,7 +15,7 @@ import msgspec
 
 from core.contents import MAX_STRING_LENGTH, EventRejected, holds_long_number
 from core.event_ids import are_canonical
-from core.events import MAX_DEPTH, EventContext, IncomingEvent, decode_event
+from core.events import MAX_DEPTH, EventContext, IncomingEvent, decode_events
 from core.validation import (
     MAX_TIMESTAMP_LENGTH,
     MIN_TIMESTAMP_LENGTH,
@@ -83,7 +83,7 @@ def _plain_events(body: bytes, events: Sequence[msgspec.Raw]) -> list[IncomingEv
     if (b"\\" in body and b"\\u0000" in body) or holds_long_number(body):
         return None
     try:
-        decoded = list(map(decode_event, events))
+        decoded = decode_events(events)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return decoded if _is_shallow(body, decoded) else None

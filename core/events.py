@@ -228,6 +228,11 @@ def decode_event(raw: msgspec.Raw | bytes) -> IncomingEvent:
     return _event_decoder.decode(raw)
 
 
+def decode_events(events: Iterable[msgspec.Raw]) -> list[IncomingEvent]:
+    """All of them; raises what the first that is not good raises."""
+    return list(map(_event_decoder.decode, events))
+
+
 def new_event_id(epoch_ms: int, seed: bytes | None = None) -> EventId:
     """A UUID version 7 (RFC 9562, 5.7) for that millisecond; the same seed gives the same id."""
     tail = int.from_bytes(blake2b(seed, digest_size=10).digest() if seed else os.urandom(10), "big")

@@ -48,12 +48,13 @@ def routes_of(services: Services) -> list[BaseRoute]:
     async def show_doors(request: Request) -> Response:
         return JSONResponse({"name": "CloudMetrics", **DOORS})
 
+    # Tried in this order, for every request: the door that is asked most comes first.
     return [
+        Route("/v1/events", ingest.post, methods=["POST"]),
         Route("/graphql", graphql.post, methods=["POST"]),
         Route("/graphql", graphql.options, methods=["OPTIONS"]),
         Route("/graphql", graphql.refuse, methods=["GET", "PUT", "DELETE", "PATCH"]),
         WebSocketRoute("/graphql", sockets.connect),
-        Route("/v1/events", ingest.post, methods=["POST"]),
         Route("/v1/events", ingest.options, methods=["OPTIONS"]),
         WebSocketRoute(INGEST_PATH, IngestSockets(services, ingest.ingest).connect),
         Route("/health/live", health.live),

@@ -35,6 +35,9 @@ FATAL = (
     UnknownProducerId,
 )
 STUCK_SECONDS = 5.0
+# A record is a whole request, more than the client's default of 16 KiB: each would go by itself, one round trip after
+# the other. Below a broker's default limit of 1 MiB; what is larger still goes by itself.
+BATCH_BYTES = 512 * 1024
 # After a start that failed nobody tries again this long: requests must not pile up behind a broker that is away.
 START_PAUSE_SECONDS = 0.5
 
@@ -87,6 +90,7 @@ class Producer:
                 acks="all",
                 enable_idempotence=True,
                 linger_ms=0,
+                max_batch_size=BATCH_BYTES,
                 max_request_size=MAX_RECORD_BYTES,
                 request_timeout_ms=int(REQUEST_SECONDS * 1000),
                 retry_backoff_ms=100,
