@@ -37,7 +37,7 @@ FATAL = (
 STUCK_SECONDS = 5.0
 # A record is a whole request, more than the client's default of 16 KiB: each would go by itself, one round trip after
 # the other. Below a broker's default limit of 1 MiB; what is larger still goes by itself.
-BATCH_BYTES = 512 * 1024
+BATCH_BYTES = 960 * 1024
 # After a start that failed nobody tries again this long: requests must not pile up behind a broker that is away.
 START_PAUSE_SECONDS = 0.5
 
