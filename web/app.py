@@ -85,7 +85,7 @@ def create_app(settings: Settings) -> ASGIApp:
 
 
 def straight_to(endpoint: Callable[[Request], Awaitable[Response]]) -> ASGIApp:
-    """The endpoint as the framework calls it, without the way through middleware and routes: a third of the cost of a
+    """The endpoint as the framework calls it, without the way through middleware and routes, which costs a tenth of a
     small request. What is no error of ours leaves for the layer around it, as it does there."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
