@@ -52,13 +52,18 @@ def check_contents(raw: bytes) -> None:
             "A text of the event holds a NUL character, which no store keeps; remove it.",
         )
     is_long = len(raw) > MAX_STRING_LENGTH
-    if is_long or raw.count(b"{") + raw.count(b"[") > MAX_DEPTH or _LONG_NUMBER in raw.translate(_DIGITS):
+    if is_long or raw.count(b"{") + raw.count(b"[") > MAX_DEPTH or holds_long_number(raw):
         parts = masked.split(b'"')
         if is_long:
             _check_strings(raw, parts)
         bare = b"".join(parts[::2])
         _check_nesting(bare)
         _check_numbers(bare, raw)
+
+
+def holds_long_number(raw: bytes) -> bool:
+    """Whether there are so many digits in a row, anywhere, that they could be a number beyond 64 bits."""
+    return _LONG_NUMBER in raw.translate(_DIGITS)
 
 
 def _check_strings(raw: bytes, parts: list[bytes]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import blake2b
@@ -48,8 +48,11 @@ class EventContext(msgspec.Struct, frozen=True, gc=False):
     referrer: str | None = None
 
 
-class IncomingEvent(msgspec.Struct, frozen=True):
-    """One event as sent. `id` is a UUID, made by the server when absent; `timestamp` is RFC 3339 with a zone."""
+class IncomingEvent(msgspec.Struct, frozen=True, gc=False):
+    """One event as sent. `id` is a UUID, made by the server when absent; `timestamp` is RFC 3339 with a zone.
+
+    JSON makes no cycles, so the collector need not know of it.
+    """
 
     type: str
     id: str | None = None
@@ -197,6 +200,12 @@ def encode_raw(batch: RawBatch) -> bytes:
     return b"".join((_BODY_LENGTH.pack(len(batch.body)), batch.body, header))
 
 
+def encode_raw_columns(batch: RawBatch, indexes: Iterable[int], ids: Iterable[str], moments_ms: Iterable[int]) -> bytes:
+    """The same record, of accepted events that are columns; an id is a UUID as its text is written."""
+    header = msgspec.structs.replace(batch, body=b"", accepted=list(zip(indexes, ids, moments_ms, strict=True)))
+    return b"".join((_BODY_LENGTH.pack(len(batch.body)), batch.body, _header_encoder.encode(header)))
+
+
 def decode_raw(value: bytes) -> RawBatch:
     """The batch of a log record.
 
@@ -258,6 +267,11 @@ def decode_logged(body: bytes, accepted: Sequence[AcceptedEvent]) -> list[Logged
         raw = decode_body(body).events
         return [_logged_event_decoder.decode(raw[event.index]) for event in accepted]
     return [events[event.index] for event in accepted]
+
+
+def decode_events(events: Iterable[msgspec.Raw]) -> list[IncomingEvent]:
+    """All of them; raises what the first that is not good raises."""
+    return list(map(_event_decoder.decode, events))
 
 
 def new_event_id(epoch_ms: int, seed: bytes | None = None) -> EventId:

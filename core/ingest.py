@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -13,17 +15,18 @@ from uuid import UUID
 import msgspec
 
 from core import failpoints
+from core.bulk_validation import VerifiedBatch, verify_batch
 from core.contents import EventRejected
 from core.database import Database, answered_within
 from core.errors import DatabaseUnavailable, InvalidRequest, LogUnavailable
+from core.event_ids import new_ids, not_made_within
 from core.eventlog import EventLog
 from core.events import (
     MAX_BATCH_EVENTS,
-    AcceptedEvent,
     IncomingBatch,
     RawBatch,
     decode_body,
-    encode_raw,
+    encode_raw_columns,
     epoch_ms,
     new_event_id,
 )
@@ -34,7 +37,7 @@ from core.retention import Retention
 from core.seen import WINDOW_SECONDS, SeenIds
 from core.tenancy import TenantId
 from core.topics import raw_topic
-from core.validation import Clock, verify_event
+from core.validation import Clock
 
 FIND_KNOWN_IDS = named("keys", "find_known_ids")
 # After a failure the ledger is not asked again this long: ingest must not wait for a database that is away.
@@ -51,10 +54,10 @@ class EventStatus(StrEnum):
 
 
 class EventResult(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One event's result; `code`, `field` and `message` say why it was rejected."""
+    """One event's result; `id` is a UUID's text; `code`, `field` and `message` say why it was rejected."""
 
     index: int
-    id: UUID | None
+    id: str | None
     status: EventStatus
     code: str = ""
     field: str = ""
@@ -89,6 +92,25 @@ class Delivery:
     signed_ms: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Events:
+    """Events in columns: each one's index in the body, its id, its time in epoch milliseconds."""
+
+    indexes: Sequence[int]
+    ids: Sequence[str]
+    moments_ms: Sequence[int]
+
+    def without(self, known: AbstractSet[str]) -> _Events:
+        """The first event of each id that is not known; itself, when these are all."""
+        if not known and len(set(self.ids)) == len(self.ids):
+            return self
+        first = dict(zip(reversed(self.ids), range(len(self.ids) - 1, -1, -1), strict=True))
+        places = sorted(place for event_id, place in first.items() if event_id not in known)
+        columns = (self.indexes, self.ids, self.moments_ms)
+        indexes, ids, moments = ([column[place] for place in places] for column in columns)
+        return _Events(indexes, ids, moments)  # type: ignore[arg-type]
+
+
 class Ingest:
     """Verifies, tells duplicates, appends."""
 
@@ -119,29 +141,16 @@ class Ingest:
             LogUnavailable, LogFull: nothing was taken.
         """
         batch = decoded_batch(delivery.body)
-        clock = self._clock(batch, delivery)
-        results: dict[int, EventResult] = {}
-        taken: list[AcceptedEvent] = []
-        given: list[UUID] = []
-        for index, raw in enumerate(batch.events):
-            try:
-                verified = verify_event(raw, clock)
-            except EventRejected as refusal:
-                results[index] = EventResult(
-                    index, None, EventStatus.REJECTED, refusal.code, refusal.field or "", refusal.message
-                )
-                continue
-            event_id = verified.id or _made_id(delivery, index)
-            if verified.id is not None or delivery.seed:
-                given.append(event_id)
-            taken.append(AcceptedEvent(index, event_id, verified.timestamp_ms))
-        fresh = await self._without_duplicates(delivery, taken, given, results)
-        await self._quota.take(delivery.key.tenant, delivery.month_usage, delivery.received_ms, len(fresh))
+        verified = verify_batch(delivery.body, batch.events, self._clock(batch, delivery))
+        taken, given = _named(delivery, verified)
+        known = await self._known_ids(delivery.key.tenant.id, given, delivery.received_ms)
+        fresh = taken.without(known)
+        await self._quota.take(delivery.key.tenant, delivery.month_usage, delivery.received_ms, len(fresh.ids))
         if delivery.is_dry_run:
-            self._quota.give_back(delivery.key.tenant, delivery.received_ms, len(fresh))
-        if fresh and not delivery.is_dry_run:
-            await self._append(delivery, fresh, set(given))
-        return Receipt(delivery.request_id, len(fresh), [results[index] for index in sorted(results)])
+            self._quota.give_back(delivery.key.tenant, delivery.received_ms, len(fresh.ids))
+        if fresh.ids and not delivery.is_dry_run:
+            await self._append(delivery, fresh, given)
+        return Receipt(delivery.request_id, len(fresh.ids), _results(taken, fresh, verified.refusals))
 
     def _clock(self, batch: IncomingBatch, delivery: Delivery) -> Clock:
         received = datetime.fromtimestamp(delivery.received_ms / 1000, UTC)
@@ -154,48 +163,34 @@ class Ingest:
         except EventRejected as refusal:
             raise InvalidRequest(refusal.message, code=refusal.code, field="sent_at", status=422) from None
 
-    async def _without_duplicates(
-        self, delivery: Delivery, taken: list[AcceptedEvent], given: list[UUID], results: dict[int, EventResult]
-    ) -> list[AcceptedEvent]:
-        known = await self._known_ids(delivery.key.tenant.id, given, delivery.received_ms)
-        fresh = []
-        for event in taken:
-            is_known = event.id in known
-            known.add(event.id)
-            status = EventStatus.DUPLICATE if is_known else EventStatus.ACCEPTED
-            results[event.index] = EventResult(event.index, event.id, status)
-            if not is_known:
-                fresh.append(event)
-        return fresh
-
-    async def _append(self, delivery: Delivery, fresh: list[AcceptedEvent], given: set[UUID]) -> None:
+    async def _append(self, delivery: Delivery, fresh: _Events, given: Sequence[str]) -> None:
         tenant = delivery.key.tenant
         record = RawBatch(
             tenant_id=tenant.id,
             key_id=delivery.key.id,
             request_id=delivery.request_id,
             received_ms=delivery.received_ms,
-            accepted=fresh,
+            accepted=[],
             retention_class=tenant.tier.value,
             client_ip=delivery.client_ip,
             client_user_agent=delivery.client_user_agent,
             country=delivery.country,
             body=delivery.body,
         )
+        value = encode_raw_columns(record, fresh.indexes, fresh.ids, fresh.moments_ms)
         try:
-            await self._log.append(raw_topic(tenant.id, self._tenant_topics), tenant.id.bytes, encode_raw(record))
+            await self._log.append(raw_topic(tenant.id, self._tenant_topics), tenant.id.bytes, value)
         except LogUnavailable:
-            self._quota.give_back(tenant, delivery.received_ms, len(fresh))
+            self._quota.give_back(tenant, delivery.received_ms, len(fresh.ids))
             raise
         failpoints.reached("after_ack")
-        await self._seen.note(tenant.id, [event.id for event in fresh if event.id in given])
+        await self._seen.note(tenant.id, _both(fresh.ids, given))
 
-    async def _known_ids(self, tenant_id: TenantId, ids: list[UUID], received_ms: int) -> set[UUID]:
+    async def _known_ids(self, tenant_id: TenantId, ids: Sequence[str], received_ms: int) -> set[str]:
         """Ids already taken: the last hour's from the cache, older ones from the ledger while it answers."""
         known = await self._seen.find(tenant_id, ids)
-        oldest = received_ms - WINDOW_SECONDS * 1000
         # A version 7 id made within the cache's window cannot be in the ledger without being in the cache.
-        older = [i for i in ids if i not in known and not (i.version == 7 and oldest < i.int >> 80 <= received_ms)]
+        older = [i for i in not_made_within(ids, received_ms - WINDOW_SECONDS * 1000, received_ms) if i not in known]
         if older and time.monotonic() >= self._ledger_away_until:
             try:
                 known |= await answered_within(LEDGER_SECONDS, self._in_ledger(tenant_id, older))
@@ -203,15 +198,53 @@ class Ingest:
                 self._ledger_away_until = time.monotonic() + LEDGER_PAUSE_SECONDS
         return known
 
-    async def _in_ledger(self, tenant_id: TenantId, ids: list[UUID]) -> set[UUID]:
+    async def _in_ledger(self, tenant_id: TenantId, ids: Sequence[str]) -> set[str]:
         async with self._database.as_tenant(tenant_id) as session:
-            rows = await session.fetch(FIND_KNOWN_IDS, ids)
-        return {UUID(int=row["event_id"].int) for row in rows}
+            rows = await session.fetch(FIND_KNOWN_IDS, [UUID(i) for i in ids])
+        return {str(row["event_id"]) for row in rows}
 
 
-def _made_id(delivery: Delivery, index: int) -> UUID:
-    seed = delivery.seed + index.to_bytes(2, "big") if delivery.seed else None
-    return new_event_id(delivery.signed_ms or delivery.received_ms, hashlib.sha256(seed).digest() if seed else None)
+def _named(delivery: Delivery, verified: VerifiedBatch) -> tuple[_Events, Sequence[str]]:
+    """The good events, each with an id; and those ids that a repeat of the request would have again."""
+    given = [i for i in verified.ids if i is not None]
+    if len(given) == len(verified.ids):
+        ids: Sequence[str] = given
+    elif delivery.seed:
+        pairs = zip(verified.indexes, verified.ids, strict=True)
+        ids = given = [i or _seeded_id(delivery, index) for index, i in pairs]
+    else:
+        made = iter(new_ids(delivery.received_ms, len(verified.ids) - len(given)))
+        ids = [i or next(made) for i in verified.ids]
+    return _Events(verified.indexes, ids, verified.moments_ms), given
+
+
+def _seeded_id(delivery: Delivery, index: int) -> str:
+    seed = hashlib.sha256(delivery.seed + index.to_bytes(2, "big")).digest()
+    return str(new_event_id(delivery.signed_ms or delivery.received_ms, seed))
+
+
+def _both(ids: Sequence[str], given: Sequence[str]) -> Sequence[str]:
+    """Those of the ids that were given."""
+    if len(ids) == len(given):
+        return ids
+    wanted = set(given)
+    return [i for i in ids if i in wanted]
+
+
+def _results(taken: _Events, fresh: _Events, refusals: Mapping[int, EventRejected]) -> list[EventResult]:
+    """One an event, in the body's order."""
+    if fresh is taken and not refusals:
+        return [EventResult(n, i, EventStatus.ACCEPTED) for n, i in zip(taken.indexes, taken.ids, strict=True)]
+    accepted = set(fresh.indexes)
+    results = [
+        EventResult(n, i, EventStatus.ACCEPTED if n in accepted else EventStatus.DUPLICATE)
+        for n, i in zip(taken.indexes, taken.ids, strict=True)
+    ]
+    results += [
+        EventResult(n, None, EventStatus.REJECTED, refusal.code, refusal.field or "", refusal.message)
+        for n, refusal in refusals.items()
+    ]
+    return sorted(results, key=lambda result: result.index)
 
 
 def decoded_batch(body: bytes) -> IncomingBatch:

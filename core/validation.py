@@ -21,9 +21,10 @@ from core.events import (
 )
 
 TYPE_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_ .:/$-]*")
-EARLIEST_HISTORY = datetime(2000, 1, 1, tzinfo=UTC)
+_EARLIEST_MS = epoch_ms(datetime(2000, 1, 1, tzinfo=UTC))
 # A clock this close is right: correcting it would only add the network's delay to every event.
 CLOCK_TOLERANCE_SECONDS = 30
+MIN_TIMESTAMP_LENGTH, MAX_TIMESTAMP_LENGTH = 20, 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,16 @@ class Clock:
         skew = skew if abs(skew) > CLOCK_TOLERANCE_SECONDS * 1000 else 0
         return cls(received_ms, skew, is_historical, kept_since_ms)
 
+    @property
+    def latest_ms(self) -> int:
+        """The last moment that is taken."""
+        return self.received_ms + MAX_AHEAD_SECONDS * 1000
+
+    def earliest_ms(self, *, is_historical: bool) -> int:
+        """The first moment that is taken."""
+        behind = _EARLIEST_MS if is_historical else self.received_ms - MAX_BEHIND_SECONDS * 1000
+        return max(behind, self.kept_since_ms)
+
 
 @dataclass(frozen=True, slots=True)
 class VerifiedEvent:
@@ -61,17 +72,22 @@ def verify_event(raw: msgspec.Raw, clock: Clock) -> VerifiedEvent:
     Raises:
         EventRejected: with code, field and message.
     """
+    event = checked_event(raw)
+    check_type(event.type)
+    return VerifiedEvent(
+        event,
+        checked_id(event.id),
+        checked_timestamp(event.timestamp, clock, is_historical=event.historical or clock.is_historical),
+    )
+
+
+def checked_event(raw: msgspec.Raw) -> IncomingEvent:
+    """One event of good size, contents and shape; same errors."""
     size = len(memoryview(raw))
     if size > MAX_EVENT_BYTES:
         raise EventRejected("event_too_large", "", f"The event has {size} bytes; at most {MAX_EVENT_BYTES} are taken.")
     check_contents(bytes(raw))
-    event = _decoded(raw)
-    _check_type(event.type)
-    return VerifiedEvent(
-        event,
-        _checked_id(event.id),
-        _checked_timestamp(event.timestamp, clock, is_historical=event.historical or clock.is_historical),
-    )
+    return _decoded(raw)
 
 
 def _decoded(raw: msgspec.Raw) -> IncomingEvent:
@@ -93,7 +109,8 @@ def _decoded(raw: msgspec.Raw) -> IncomingEvent:
         raise too_deep() from None
 
 
-def _check_type(text: str) -> None:
+def check_type(text: str) -> None:
+    """Raises EventRejected unless it is the name of a type."""
     if len(text) > MAX_TYPE_LENGTH or not TYPE_PATTERN.fullmatch(text):
         raise EventRejected(
             "invalid_name",
@@ -103,7 +120,8 @@ def _check_type(text: str) -> None:
         )
 
 
-def _checked_id(text: str | None) -> UUID | None:
+def checked_id(text: str | None) -> UUID | None:
+    """An event's id; raises EventRejected when it is no UUID."""
     if text is None:
         return None
     try:
@@ -121,7 +139,7 @@ def parse_timestamp(text: str, field: str) -> datetime:
         EventRejected: not of that form.
     """
     try:
-        if 20 <= len(text) <= 40:
+        if MIN_TIMESTAMP_LENGTH <= len(text) <= MAX_TIMESTAMP_LENGTH:
             moment = datetime.fromisoformat(text)
             if moment.tzinfo is not None:
                 return moment.astimezone(UTC)
@@ -134,12 +152,13 @@ def parse_timestamp(text: str, field: str) -> datetime:
     )
 
 
-def _checked_timestamp(text: str | None, clock: Clock, *, is_historical: bool) -> int:
+def checked_timestamp(text: str | None, clock: Clock, *, is_historical: bool) -> int:
+    """Epoch milliseconds by our clock; raises EventRejected when it is no timestamp, or one that is not taken."""
     if text is None:
         return clock.received_ms
     # History was written by another clock than the one that sends it; and sent again, it must be the same moment.
     moment = epoch_ms(parse_timestamp(text, "timestamp")) + (0 if is_historical else clock.skew_ms)
-    if moment > clock.received_ms + MAX_AHEAD_SECONDS * 1000:
+    if moment > clock.latest_ms:
         raise EventRejected(
             "timestamp_out_of_range",
             "timestamp",
@@ -147,7 +166,7 @@ def _checked_timestamp(text: str | None, clock: Clock, *, is_historical: bool) -
             "`events` to have a wrong clock corrected.",
         )
     if is_historical:
-        if moment < epoch_ms(EARLIEST_HISTORY):
+        if moment < _EARLIEST_MS:
             raise EventRejected("timestamp_out_of_range", "timestamp", "timestamp is before the year 2000.")
     elif moment < clock.received_ms - MAX_BEHIND_SECONDS * 1000:
         raise EventRejected(

@@ -10,7 +10,7 @@ import asyncio
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.asyncio.connection import BlockingConnectionPool
+from redis.asyncio.connection import AbstractConnection, BlockingConnectionPool, ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
@@ -58,3 +58,12 @@ def open_valkey(url: str, *, seconds: float, connections: int = 16) -> Redis:
         health_check_interval=0,
     )
     return _Valkey.from_pool(pool)
+
+
+def open_connection(url: str, *, seconds: float) -> AbstractConnection:
+    """One connection, made when it is first used and again when it was lost; its caller bounds what a call takes."""
+    pool = ConnectionPool.from_url(
+        url, socket_timeout=None, socket_connect_timeout=min(seconds, 2.0), retry=Retry(ConstantBackoff(0.02), 1)
+    )
+    connection: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]
+    return connection

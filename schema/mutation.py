@@ -89,7 +89,7 @@ async def resolve_ingest_events(info: Info[Context, None], input: IngestEventsIn
     results = [
         EventResultType(
             index=r.index,
-            id=str(r.id) if r.id else None,
+            id=r.id,
             status=r.status,
             code=r.code,
             field=r.field,

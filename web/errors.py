@@ -50,10 +50,14 @@ def retry_headers(error: CloudMetricsError) -> dict[str, str]:
 
 
 class RequestLayer:
-    """Gives each request an id, adds the headers that handlers leave in `request.state.headers`, renders errors."""
+    """Gives each request an id, adds the headers that handlers leave in `request.state.headers`, renders errors.
+
+    `shortcuts` are applications by method and path that are asked in place of the one around which this is.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+        self.shortcuts: dict[tuple[str, str], ASGIApp] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -76,8 +80,9 @@ class RequestLayer:
                 message["headers"] = [*message["headers"], *_raw(extra)]
             await send(message)
 
+        app = self.shortcuts.get((scope["method"], scope["path"]), self._app)
         try:
-            await self._app(scope, receive, send_with_headers)
+            await app(scope, receive, send_with_headers)
         except ClientDisconnect:
             return
         except Exception:

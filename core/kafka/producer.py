@@ -37,6 +37,9 @@ FATAL = (
     UnknownProducerId,
 )
 STUCK_SECONDS = 5.0
+# A record is a whole request, more than the client's default of 16 KiB: each would go by itself, one round trip after
+# the other. Below a broker's default limit of 1 MiB; what is larger still goes by itself.
+BATCH_BYTES = 960 * 1024
 # After a start that failed nobody tries again this long: requests must not pile up behind a broker that is away.
 START_PAUSE_SECONDS = 0.5
 
@@ -104,6 +107,7 @@ class Producer:
                 acks="all",
                 enable_idempotence=True,
                 linger_ms=0,
+                max_batch_size=BATCH_BYTES,
                 max_request_size=MAX_RECORD_BYTES,
                 partitioner=_partitioner,
                 request_timeout_ms=int(REQUEST_SECONDS * 1000),

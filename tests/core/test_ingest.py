@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from uuid import UUID, uuid4
 
 import pytest
@@ -12,7 +14,7 @@ import pytest
 from core import accounts
 from core.database import Database
 from core.eventlog import Offset, Partition
-from core.events import new_event_id
+from core.events import decode_raw, new_event_id
 from core.ingest import Delivery, EventStatus, Ingest
 from core.keys import ApiKey
 from core.quota import MonthQuota
@@ -57,3 +59,34 @@ async def test_an_id_that_claims_to_be_of_tomorrow_is_looked_up_as_any_other(
     await store.transact(partition, [counted], Offset("0"), lambda _: (Offset("1"), b""))
     receipt = await ingest.accept(delivery(key, 0, tomorrow))
     assert receipt.results[0].status is EventStatus.DUPLICATE
+
+
+async def test_results_stand_in_the_order_of_the_body_and_a_repeat_is_all_duplicates(
+    ingest: Ingest, key: ApiKey, log: ValkeyLog
+) -> None:
+    first, second = uuid4(), new_event_id(int(time.time() * 1000))
+    events = [{"type": "a", "id": str(first).upper()}, {"type": ""}, {"type": "b", "id": second.hex},
+              {"type": "a", "id": str(first)}, {"type": "c"}]  # fmt: skip
+    asked = replace(delivery(key, 0), body=json.dumps({"events": events}).encode())
+    receipt = await ingest.accept(asked)
+    assert [result.index for result in receipt.results] == [0, 1, 2, 3, 4]
+    statuses = [result.status.value for result in receipt.results]
+    assert statuses == ["accepted", "rejected", "accepted", "duplicate", "accepted"] and receipt.accepted == 3
+    assert [result.id for result in receipt.results[:4]] == [str(first), None, str(second), str(first)]
+    assert receipt.results[1].field == "type"
+    again = await ingest.accept(asked)
+    # What has no id is another event each time.
+    statuses = [result.status.value for result in again.results]
+    assert statuses == ["duplicate", "rejected", "duplicate", "duplicate", "accepted"]
+    records = await log.consume("test-order", re.compile(r"events\.raw.*")).poll(max_records=10, wait_seconds=2)
+    accepted = [decode_raw(record.value).accepted for record in records if record.key == key.tenant.id.bytes]
+    rows = [[(event.index, str(event.id)) for event in events] for events in accepted]
+    assert rows[0] == [(0, str(first)), (2, str(second)), (4, receipt.results[4].id)]
+    assert rows[1] == [(4, again.results[4].id)]
+
+
+async def test_a_signed_request_that_is_sent_again_has_the_same_ids(ingest: Ingest, key: ApiKey) -> None:
+    asked = replace(delivery(key, 0, None, uuid4(), None), seed=b"s" * 64, signed_ms=int(time.time() * 1000))
+    first, again = await ingest.accept(asked), await ingest.accept(asked)
+    assert [result.id for result in again.results] == [result.id for result in first.results]
+    assert first.accepted == 3 and again.accepted == 0

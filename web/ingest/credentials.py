@@ -75,7 +75,8 @@ async def _signed(request: Request, body: bytes, keys: KeyRing) -> Sender:
         raise Unauthenticated("Send exactly one X-CM-Key and one X-CM-Signature.", code="malformed_signature")
     signature = parse_signature(request.headers["x-cm-signature"])
     known = await keys.by_id(request.headers["x-cm-key"])
-    check_signature(signature, known.secrets, now=time.time(), method=request.method, path=request.url.path, body=body)
+    path = request.scope["path"]
+    check_signature(signature, known.secrets, now=time.time(), method=request.method, path=path, body=body)
     return Sender(known, seed=signature.digests[0].encode(), signed_ms=signature.timestamp * 1000)
 
 
