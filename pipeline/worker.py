@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
 BACKOFF_SECONDS = (0.1, 5.0)
+# From so many records on a poll is followed by another, which waits this long.
+MANY = 10
+MORE_SECONDS = 0.01
 POISON_WINDOW = 1000
 POISON_SHARE = 0.01
 # One bad record in a quiet hour is not a bad deploy.
@@ -135,6 +138,11 @@ async def _take(worker: Worker, max_records: int, wait_seconds: float) -> _Taken
     records = await worker.consumer.poll(max_records=max_records, wait_seconds=wait_seconds)
     if not records:
         return None
+    # One poll gives what one fetch brought. Where many wait, what is done once a batch is done for more of them.
+    more = records if len(records) >= MANY else []
+    while more and len(records) < max_records:
+        more = await worker.consumer.poll(max_records=max_records - len(records), wait_seconds=MORE_SECONDS)
+        records = records + more
     return _Taken(records, asyncio.create_task(worker.prepare(records)) if worker.prepare else None)
 
 

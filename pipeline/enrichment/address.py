@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from pipeline.enrichment.bounds import MAX_NAME_LENGTH, cut
-from pipeline.enrichment.sources import EnrichmentSources
+from pipeline.enrichment.geo import GeoDatabase
 
 # The longest way to write an IPv6 address, its zone included.
 MAX_ADDRESS_LENGTH = 64
@@ -27,14 +27,14 @@ class Location(NamedTuple):
 NOWHERE = Location()
 
 
-def locate(address: str, sources: EnrichmentSources, notes: list[str]) -> Location:
+def locate(address: str, geo: GeoDatabase | None, notes: list[str]) -> Location:
     """Network of an address, and country, region and city from the operator's geo database, where there is one."""
     network = masked(address)
     if not network:
         notes.append(NOT_AN_ADDRESS)
-    if sources.geo is None:
+    if geo is None:
         return Location(network)
-    country, region, city = sources.geo.find(address)
+    country, region, city = geo.find(address)
     if len(country) > MAX_NAME_LENGTH:
         country = cut("country", country, MAX_NAME_LENGTH, notes)
     if len(region) > MAX_NAME_LENGTH:

@@ -52,13 +52,15 @@ class GeoDatabase:
         """Where an address is; nowhere when it is no address, or of the family the file does not hold."""
         return self._find(address)
 
-    def refresh(self) -> None:
-        """Opens the file again when its time of change differs; looks at most every 10 s."""
+    def refresh(self) -> bool:
+        """Opens the file again when its time of change differs, and says whether it did; looks at most every 10 s."""
         if time.monotonic() - self._checked_at < CHECK_SECONDS:
-            return
+            return False
         self._checked_at = time.monotonic()
-        if self._stamp() != self._opened_stamp:
-            self._open()
+        if self._stamp() == self._opened_stamp:
+            return False
+        self._open()
+        return True
 
     def _stamp(self) -> tuple[int, int]:
         try:

@@ -11,6 +11,7 @@ import pytest
 from core.database import Database, as_owner
 from core.eventlog import Offset, Partition
 from core.settings import Settings
+from pipeline.prepared import prepare
 from pipeline.store import Store
 from tests.pipeline.builders import batch_of, enriched
 
@@ -60,7 +61,9 @@ async def test_a_partition_or_chunk_named_directly_shows_nobody_anything(
     store, days = Store(database, "test"), {("free", date(2026, 1, 31)), ("self_hosted", date(2026, 1, 31))}
     await store.ensure_days(days)
     event = enriched(timestamp_ms=1_769_817_600_000)
-    await store.transact(Partition("t"), [batch_of(uuid4(), event)], Offset("0"), lambda _: (Offset("1"), b""))
+    await store.transact(
+        Partition("t"), await prepare([batch_of(uuid4(), event)]), Offset("0"), lambda _: (Offset("1"), b"")
+    )
     leaves = await rows(
         settings,
         "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,8 +16,11 @@ from netaddr import IPSet
 
 from core.errors import Misconfigured
 from core.events import AcceptedEvent, EnrichedEvent, decode_enriched, decode_raw, encode_enriched, encode_raw
-from pipeline.enrichment.batch import Steps, enrich_batch
+from pipeline.enrichment import geo
+from pipeline.enrichment import sources as sources_module
+from pipeline.enrichment.batch import enrich_batch
 from pipeline.enrichment.sources import EnrichmentSources
+from pipeline.enrichment.steps import Steps
 from tests.pipeline.builders import NOW_MS, raw_batch
 
 TENANT = UUID("0190b6f0-7e5a-7000-8000-000000000001")
@@ -182,6 +186,34 @@ def test_a_place_comes_from_the_operators_file(tmp_path: Path) -> None:
     assert place("203.0.113.9") == ("GB", "England", "Boxford")
     assert place("2001:db8::9") == ("NL", "Utrecht", "Zeist")
     assert place("198.51.100.1") == place("nonsense") == ("", "", "")
+
+
+def test_a_geo_file_that_is_replaced_is_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "geo.mmdb"
+
+    def write(country: str, moment: int) -> None:
+        writer = MMDBWriter(ip_version=4, database_type="Test")
+        writer.insert_network(IPSet(["203.0.113.0/24"]), {"country": {"iso_code": country}})
+        writer.to_db_file(str(path))
+        os.utime(path, (moment, moment))
+
+    write("GB", 1_000_000)
+    sources = EnrichmentSources.open(str(path), key_of)
+    context = {"ip": "203.0.113.9", "user_agent": IPHONE}
+    assert enrich({"context": context}, sources).country == "GB"
+    write("NL", 2_000_000)
+    assert enrich({"context": context}, sources).country == "GB"
+    monkeypatch.setattr(geo, "CHECK_SECONDS", 0.0)
+    sources.refresh()
+    assert enrich({"context": context}, sources).country == "NL"
+
+
+def test_clients_that_are_kept_do_not_grow_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources_module, "MAX_CLIENTS", 3)
+    sources = EnrichmentSources(None, key_of)
+    for n in range(20):
+        assert enrich({"context": {"ip": f"192.0.{n}.1", "user_agent": "x"}}, sources).ip == f"192.0.{n}.0"
+    assert len(sources.clients) <= 3
 
 
 def test_a_geo_file_that_is_none_stops_the_start(tmp_path: Path) -> None:
