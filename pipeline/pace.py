@@ -16,8 +16,9 @@ from core.errors import Unavailable
 from core.eventlog import Consumer, EventLog, Offset, Partition, Record
 
 # Ahead by what the next one does in this time, within these bounds: it never waits, and little stands before anybody.
-AHEAD_SECONDS = 1.0
-LEAST_AHEAD, MOST_AHEAD = 100, 400
+# It has two batches in hand, the one at work and the one that is prepared; with less they are small, and dear.
+AHEAD_SECONDS = 2.0
+LEAST_AHEAD, MOST_AHEAD = 300, 600
 LOOK_SECONDS = 0.1
 # Nothing moves: one of the next ones died, or waits for the database. The others' records go on, slowly.
 STUCK_SECONDS = 5.0
