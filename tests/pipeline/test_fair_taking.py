@@ -26,7 +26,7 @@ __all__ = ["any_log", "any_settings"]
 
 COUNTS = """SELECT count(*) FILTER (WHERE tenant_id = $1) AS flooding, count(*) FILTER (WHERE tenant_id = $2) AS quiet
 FROM events"""
-FLOOD, QUIET, EVENTS = 1500, 3, 20
+FLOOD, QUIET, EVENTS = 2000, 3, 20
 
 
 def neighbours() -> tuple[UUID, UUID]:
