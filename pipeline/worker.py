@@ -111,7 +111,7 @@ async def run_worker(worker: Worker, stop: asyncio.Event) -> None:
     try:
         while not stop.is_set():
             try:
-                taken = ahead or await _take(worker, size, POLL_SECONDS)
+                taken = ahead or await _until(stop, _take(worker, size, POLL_SECONDS))
                 ahead = None
                 if taken is not None:
                     # Not while they are processed: a consumer is not for two tasks at once.
@@ -132,6 +132,22 @@ async def run_worker(worker: Worker, stop: asyncio.Event) -> None:
     finally:
         _leave(ahead)
         await worker.consumer.close()
+
+
+async def _until(stop: asyncio.Event, taking: Coroutine[Any, Any, _Taken | None]) -> _Taken | None:
+    """What is taken, unless the worker is stopped before: to join a group may take half a minute. What a poll that is
+    broken off had in hand is delivered again."""
+    poll, stopping = asyncio.ensure_future(taking), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({poll, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if poll.done():
+            return poll.result()
+        poll.cancel()
+        await asyncio.gather(poll, return_exceptions=True)
+        return None
+    finally:
+        poll.cancel()
+        stopping.cancel()
 
 
 async def _take(worker: Worker, max_records: int, wait_seconds: float) -> _Taken | None:
