@@ -43,6 +43,10 @@ FIND_KNOWN_IDS = named("keys", "find_known_ids")
 # After a failure the ledger is not asked again this long: ingest must not wait for a database that is away.
 LEDGER_PAUSE_SECONDS = 5.0
 LEDGER_SECONDS = 1.0
+# Likewise the cache of ids, for less: while it is away, so may be the log.
+SEEN_PAUSE_SECONDS = 1.0
+# The log that stands where the cache of ids does.
+SEEN_BESIDE = "valkey"
 
 
 class EventStatus(StrEnum):
@@ -129,6 +133,7 @@ class Ingest:
         self._seen = seen
         self._tenant_topics = tenant_topics
         self._ledger_away_until = 0.0
+        self._seen_away_until = 0.0
         self._quota = quota
 
     async def accept(self, delivery: Delivery) -> Receipt:
@@ -184,19 +189,37 @@ class Ingest:
             self._quota.give_back(tenant, delivery.received_ms, len(fresh.ids))
             raise
         failpoints.reached("after_ack")
-        await self._seen.note(tenant.id, _both(fresh.ids, given))
+        if time.monotonic() >= self._seen_away_until:
+            await self._seen.note(tenant.id, _both(fresh.ids, given))
 
     async def _known_ids(self, tenant_id: TenantId, ids: Sequence[str], received_ms: int) -> set[str]:
         """Ids already taken: the last hour's from the cache, older ones from the ledger while it answers."""
-        known = await self._seen.find(tenant_id, ids)
-        # A version 7 id made within the cache's window cannot be in the ledger without being in the cache.
-        older = [i for i in not_made_within(ids, received_ms - WINDOW_SECONDS * 1000, received_ms) if i not in known]
+        try:
+            known = await self._find_seen(tenant_id, ids)
+            # A version 7 id made within the cache's window cannot be in the ledger without being in the cache.
+            older = [
+                i for i in not_made_within(ids, received_ms - WINDOW_SECONDS * 1000, received_ms) if i not in known
+            ]
+        except LogUnavailable:
+            if self._log.name == SEEN_BESIDE:
+                raise
+            # The log has a home of its own, and can be written: what is not counted yet may be told accepted twice.
+            known, older = set(), list(ids)
         if older and time.monotonic() >= self._ledger_away_until:
             try:
                 known |= await answered_within(LEDGER_SECONDS, self._in_ledger(tenant_id, older))
             except DatabaseUnavailable:
                 self._ledger_away_until = time.monotonic() + LEDGER_PAUSE_SECONDS
         return known
+
+    async def _find_seen(self, tenant_id: TenantId, ids: Sequence[str]) -> set[str]:
+        if time.monotonic() < self._seen_away_until:
+            raise LogUnavailable(retry_after=1.0)
+        try:
+            return await self._seen.find(tenant_id, ids)
+        except LogUnavailable:
+            self._seen_away_until = time.monotonic() + SEEN_PAUSE_SECONDS
+            raise
 
     async def _in_ledger(self, tenant_id: TenantId, ids: Sequence[str]) -> set[str]:
         async with self._database.as_tenant(tenant_id) as session:

@@ -24,6 +24,7 @@ from core.settings import Settings
 from core.tenancy import Tier
 from core.topics import ENRICHED
 from core.valkey_log import ValkeyLog
+from pipeline.prepared import prepare
 from pipeline.store import Store
 from tests.conftest import make_key
 from tests.pipeline.builders import batch_of, enriched
@@ -53,12 +54,34 @@ async def test_an_id_that_claims_to_be_of_tomorrow_is_looked_up_as_any_other(
 ) -> None:
     """The cache has forgotten it, and its own time says that the ledger cannot have it: the ledger is asked."""
     tomorrow = new_event_id(int(time.time() * 1000) + 86_400_000)
-    counted = batch_of(key.tenant.id, enriched(id=tomorrow))
+    counted = batch_of(key.tenant.id, enriched(id=tomorrow.bytes))
     store, partition = Store(database, "test"), Partition(ENRICHED, 0)
     await store.ensure_partitions([counted])
-    await store.transact(partition, [counted], Offset("0"), lambda _: (Offset("1"), b""))
+    await store.transact(partition, await prepare([counted]), Offset("0"), lambda _: (Offset("1"), b""))
     receipt = await ingest.accept(delivery(key, 0, tomorrow))
     assert receipt.results[0].status is EventStatus.DUPLICATE
+
+
+async def test_with_the_log_elsewhere_events_are_taken_while_nobody_remembers_ids(
+    ingest: Ingest, key: ApiKey, database: Database, settings: Settings
+) -> None:
+    """What was counted is told from what was not; a repeat before it is counted is told accepted, and counts once."""
+
+    class ElsewhereLog(ValkeyLog):
+        name = "kafka"
+
+    old, new = new_event_id(int(time.time() * 1000)), new_event_id(int(time.time() * 1000))
+    counted = batch_of(key.tenant.id, enriched(id=old.bytes))
+    store, partition = Store(database, "elsewhere"), Partition(ENRICHED, 0)
+    await store.ensure_partitions([counted])
+    await store.transact(partition, await prepare([counted]), Offset("0"), lambda _: (Offset("1"), b""))
+    log = ElsewhereLog(settings.redis_url, max_bytes=2**28, retention_hours=1)
+    seen = SeenIds("unix:///nowhere/valkey.sock")
+    alone = Ingest(database, log, seen, "each", Retention.of(settings), MonthQuota(database))
+    statuses = [result.status.value for result in (await alone.accept(delivery(key, 0, old, new))).results]
+    assert statuses == ["duplicate", "accepted"]
+    await log.close()
+    await seen.close()
 
 
 async def test_results_stand_in_the_order_of_the_body_and_a_repeat_is_all_duplicates(

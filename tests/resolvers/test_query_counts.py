@@ -14,6 +14,7 @@ from core.eventlog import Offset, Partition
 from core.queries import named
 from core.settings import Settings
 from core.tenancy import Tenant, TenantId
+from pipeline.prepared import prepare
 from pipeline.store import Store
 from resolvers.context import Context
 from tests.conftest import make_key
@@ -62,7 +63,7 @@ async def asker(settings: Settings, database: Database, tenant: Tenant) -> Async
     batch = batch_of(tenant.id, *(enriched(user_id=f"u{n}") for n in range(40)))
     store = Store(database, f"counts-{tenant.slug}")
     await store.ensure_partitions([batch])
-    await store.transact(Partition("t"), [batch], Offset("1-0"), lambda counted: (Offset("2-0"), b""))
+    await store.transact(Partition("t"), await prepare([batch]), Offset("1-0"), lambda counted: (Offset("2-0"), b""))
     key, _ = await make_key(database, settings, tenant)
     counting = CountingDatabase(settings)
     async with open_services(settings) as services:
