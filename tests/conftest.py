@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ import pytest
 
 from cloudmetrics.data_folder import DataFolder
 from cloudmetrics.embedded import postgres, valkey
-from cloudmetrics.embedded.kafka_server import KafkaFolder, start_kafka, until_answering
+from cloudmetrics.embedded.kafka_server import KafkaFolder, fetch_jars, start_kafka, until_answering
 from cloudmetrics.embedded.timescaledb import fetch_timescaledb
 from core import accounts
 from core.accounts import KeyRequest
@@ -41,6 +42,15 @@ hypothesis.settings.load_profile("house")
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = "cm_template"
 _numbers = itertools.count(1)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Fetches what is fetched before two processes could do so at once. What cannot be had is told by who needs it."""
+    if getattr(session.config.option, "numprocesses", None) and not hasattr(session.config, "workerinput"):
+        with suppress(Misconfigured):
+            fetch_jars()
+        with suppress(Misconfigured):
+            fetch_timescaledb()
 
 
 @dataclass(frozen=True, slots=True)
