@@ -7,15 +7,15 @@ elsewhere, and a process that dies holds nothing that the next cannot begin anew
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
+
+from core.orphans import dies_with_parent
 
 log = logging.getLogger("pipeline")
 
@@ -25,9 +25,6 @@ STEADY_SECONDS = 30.0
 WATCH_SECONDS = 0.1
 # More than a worker may take to give up a client that hangs; who is later is killed, and fenced as any other.
 STOP_SECONDS = 12.0
-PR_SET_PDEATHSIG = 1
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 async def run_processes(arguments: Sequence[str], count: int) -> None:
@@ -89,17 +86,5 @@ def _start(arguments: Sequence[str]) -> subprocess.Popen[bytes]:
         [sys.executable, "-m", "pipeline", *arguments],
         stdin=subprocess.DEVNULL,
         start_new_session=True,
-        preexec_fn=_ends_with(os.getpid()),
+        preexec_fn=dies_with_parent(signal.SIGTERM),
     )
-
-
-def _ends_with(parent: int) -> Callable[[], None]:
-    """A `preexec_fn`: SIGTERM when the parent is gone, however that came about."""
-
-    def prepare() -> None:
-        if hasattr(_libc, "prctl"):
-            _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-            if os.getppid() not in (parent, 0):
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    return prepare
