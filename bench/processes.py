@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cloudmetrics.children import CHECKOUT
-from core.orphans import dies_with_parent
+from cloudmetrics.children import python_child
 
 TICKS = os.sysconf("SC_CLK_TCK")
 STOP_SECONDS = 15.0
@@ -73,18 +71,7 @@ class Running:
 
 def start(name: str, module: str, *arguments: str, environ: Mapping[str, str], log: Path) -> Running:
     """`python -m module` from the checkout; its words go to a file."""
-    with open(log, "ab") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
-            cwd=CHECKOUT,
-            env={**os.environ, **environ},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-            preexec_fn=dies_with_parent(signal.SIGTERM),
-        )
-    return Running(name, process)
+    return Running(name, python_child(module, *arguments, environ=dict(environ), log=log)())
 
 
 @dataclass(slots=True)

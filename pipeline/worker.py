@@ -107,6 +107,7 @@ async def run_worker(worker: Worker, stop: asyncio.Event) -> None:
     """
     limit = PoisonLimit()
     delay, size = BACKOFF_SECONDS[0], worker.max_records
+    taken: _Taken | None = None
     ahead: _Taken | None = None
     try:
         while not stop.is_set():
@@ -123,13 +124,15 @@ async def run_worker(worker: Worker, stop: asyncio.Event) -> None:
                     "worker waits",
                     extra={"action": "worker_retry", "worker": worker.name, "code": error.code, "seconds": delay},
                 )
+                _leave(taken)
                 _leave(ahead)
-                ahead = None
+                taken = ahead = None
                 await _give_back(worker)
                 await _sleep(stop, delay)
                 # What takes too long together may be quick enough in parts.
                 delay, size = min(delay * 2, BACKOFF_SECONDS[1]), max(1, size // 2)
     finally:
+        _leave(taken)
         _leave(ahead)
         await worker.consumer.close()
 
@@ -163,9 +166,10 @@ async def _take(worker: Worker, max_records: int, wait_seconds: float) -> _Taken
 
 
 def _leave(taken: _Taken | None) -> None:
-    """Gives up what was polled ahead: it is delivered again."""
+    """Gives up what was polled and is not committed: it is delivered again, and what is wrong with it is met again."""
     if taken is not None and taken.process is not None:
         taken.process.cancel()
+        taken.process.add_done_callback(lambda task: task.cancelled() or task.exception())
 
 
 async def _process_all(worker: Worker, taken: _Taken, limit: PoisonLimit) -> None:

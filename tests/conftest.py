@@ -53,6 +53,14 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             fetch_timescaledb()
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Packed bytes by their length: gzip puts the second into them, and two processes must find tests of the same
+    names."""
+    if isinstance(val, bytes) and not (val.isascii() and val.decode("ascii").isprintable()):
+        return f"{len(val)}-bytes"
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Servers:
     """A data folder whose servers run."""

@@ -38,11 +38,10 @@ ROLLBACK TO SAVEPOINT before_events;
 
 -- insert_all_events()
 -- Keeps all staged events; fails when the ledger or the raw table has seen one.
+-- The ledger is first, in the order of its key: two workers that meet the same events wait for each other only there.
 SAVEPOINT before_events;
-WITH ledger AS (
-    INSERT INTO event_ids (tenant_id, event_id, received_on)
-    SELECT tenant_id, id, (received_at AT TIME ZONE 'UTC')::date FROM staged_events ORDER BY tenant_id, id
-)
+INSERT INTO event_ids (tenant_id, event_id, received_on)
+SELECT tenant_id, id, (received_at AT TIME ZONE 'UTC')::date FROM staged_events ORDER BY tenant_id, id;
 INSERT INTO events ({columns}) SELECT {columns} FROM staged_events;
 
 -- insert_new_events()
