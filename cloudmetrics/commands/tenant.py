@@ -40,6 +40,9 @@ def run(args: argparse.Namespace) -> int:
     if args.action == "spread":
         asyncio.run(accounts.spread_tenant(settings, slug=args.slug, sub_keys=args.sub_keys))
         print(f"spread {args.slug} over {args.sub_keys}; the workers know within 10 s")
+        if args.sub_keys > settings.log_partitions:
+            most = settings.log_partitions
+            print(f"LOG_PARTITIONS is {most}: no more than {most} workers share it, unless the topics were made with more")
         return 0
     for tenant in asyncio.run(_list(settings)):
         print(_line(tenant))

@@ -326,6 +326,7 @@ def test_a_server_left_behind_is_stopped_never_started_twice(tmp_path: Path) -> 
 
 def test_a_large_tenant_is_spread_and_a_number_that_cannot_be_is_refused(instance: Instance) -> None:
     assert "spread demo over 4" in instance.cli("tenant", "spread", "demo", "4").stdout
+    assert "LOG_PARTITIONS is 4" in instance.cli("tenant", "spread", "demo", "5").stdout
     refused = instance.cli("tenant", "spread", "demo", "257", check=False)
     assert refused.returncode == 1 and "1 to 256 sub-keys, not 257" in refused.stderr
     refused = instance.cli("tenant", "spread", "nobody", "2", check=False)
