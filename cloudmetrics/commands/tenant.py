@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"spread {args.slug} over {args.sub_keys}; the workers know within 10 s")
         if args.sub_keys > settings.log_partitions:
             most = settings.log_partitions
-            print(f"LOG_PARTITIONS is {most}: no more than {most} workers share it, unless the topics were made with more")
+            print(f"LOG_PARTITIONS is {most}: so at most {most} workers share it, unless its topics have more")
         return 0
     for tenant in asyncio.run(_list(settings)):
         print(_line(tenant))
