@@ -74,10 +74,12 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 
 
 @pytest.fixture(scope="session")
-def timescaledb() -> str:
-    """The folder of TimescaleDB. Where it cannot be had: a failure in CI, elsewhere a skip."""
+def timescaledb(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of TimescaleDB, by a path with a space. Where it cannot be had: a failure in CI, elsewhere a skip."""
     try:
-        return str(fetch_timescaledb())
+        link = tmp_path_factory.mktemp("extension") / "timescale db"
+        link.symlink_to(fetch_timescaledb())
+        return str(link)
     except Misconfigured as error:
         if os.environ.get("CI"):
             raise

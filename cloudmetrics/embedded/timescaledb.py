@@ -70,8 +70,9 @@ def launched_with(folder: Path, programs: Path) -> tuple[list[str], dict[str, st
         raise Misconfigured(f"{folder} is not TimescaleDB as `make services` unpacks it; see CLOUDMETRICS_TIMESCALEDB")
     libraries = loaders[0].parent
     server = str(programs / "postgres")
+    # By name, and found on the library path: the loader parts a list of files at the spaces that a path may have.
     command = [
-        str(loaders[0]), "--preload", f"{libraries}/libcrypto.so.3 {libraries}/libssl.so.3", "--argv0", server,
+        str(loaders[0]), "--preload", "libcrypto.so.3 libssl.so.3", "--argv0", server,
         "--library-path", f"{libraries}:{programs.parent / 'lib'}", server,
     ]  # fmt: skip
     paths = {
