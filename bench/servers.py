@@ -17,8 +17,9 @@ from cloudmetrics import accounts
 from cloudmetrics.data_folder import DataFolder
 from cloudmetrics.embedded import postgres, valkey
 from cloudmetrics.embedded.kafka_server import KafkaFolder, free_port, start_kafka, until_answering
+from core.permissions import Scope
 from core.settings import Settings
-from core.tenancy import KeyKind, Scope, Tenant, Tier
+from core.tenancy import KeyKind, Tenant, Tier
 from sql.__main__ import migrate
 
 READY_SECONDS = 30.0

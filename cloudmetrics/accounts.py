@@ -6,8 +6,9 @@ from core import accounts
 from core.accounts import CreatedKey, KeyRequest
 from core.database import Database
 from core.log import open_log
+from core.permissions import Scope
 from core.settings import Settings
-from core.tenancy import KeyKind, Scope, Tenant, Tier
+from core.tenancy import KeyKind, Tenant, Tier
 from core.topics import raw_topic
 
 

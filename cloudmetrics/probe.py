@@ -21,8 +21,9 @@ from cloudmetrics.stream import Frame, StreamRefused, open_stream
 from core.errors import CloudMetricsError
 from core.eventlog import EventLog
 from core.log import open_log
+from core.permissions import Scope
 from core.settings import Settings
-from core.tenancy import KeyKind, Scope, Tier
+from core.tenancy import KeyKind, Tier
 from core.topics import GROUPS
 
 TENANT = "cloudmetrics-doctor"

@@ -20,8 +20,9 @@ from cloudmetrics.children import Child, python_child
 from cloudmetrics.data_folder import DataFolder
 from cloudmetrics.embedded import postgres, valkey
 from core.errors import CloudMetricsError, DatabaseUnavailable, Misconfigured
+from core.permissions import Scope
 from core.settings import Settings
-from core.tenancy import KeyKind, Scope, Tier
+from core.tenancy import KeyKind, Tier
 from sql.__main__ import migrate
 
 READY_SECONDS = 60.0

@@ -8,15 +8,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-import msgspec
-
+from core.audit import Author, audit
 from core.database import Database, Session
 from core.errors import BadInput, NotFound
-from core.events import epoch_ms, new_event_id
 from core.keys import ApiKey, hash_secret, new_key_id, new_secret, seal
 from core.partitioning import MAX_SUB_KEYS
+from core.permissions import Scope
 from core.queries import named
-from core.tenancy import KeyId, KeyKind, Scope, Tenant, TenantId, Tier, checked_name, checked_slug
+from core.tenancy import KeyId, KeyKind, Tenant, TenantId, Tier, checked_name, checked_slug
 
 FIND_BY_SECRET = named("keys", "find_key_by_secret")
 FIND_BY_ID = named("keys", "find_key_by_id")
@@ -29,7 +28,6 @@ INSERT_SECRET = named("keys", "insert_secret")
 EXPIRE_SECRETS = named("keys", "expire_secrets")
 REVOKE_KEY = named("keys", "revoke_key")
 LIST_KEYS = named("keys", "list_keys")
-WRITE_AUDIT = named("keys", "write_audit")
 # The ASCII serialisation of an origin (RFC 6454, 6.2): lower case, no path, the port only where it is not the usual.
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 ROTATION_OVERLAP = timedelta(hours=24)
@@ -121,7 +119,7 @@ async def create_tenant(
         row = await session.fetchrow(INSERT_TENANT, tenant_id, checked_slug(slug), name or slug, tier.value, is_demo)
         if row is None:
             raise BadInput(f"The tenant slug {slug!r} is taken; choose another.", field="slug")
-        await _audit(session, tenant_id, actor, "tenant.create", slug, {"tier": tier.value})
+        await audit(session, Author.operator(tenant_id, actor), "tenant.create", slug, {"tier": tier.value})
     return Tenant(tenant_id, slug, name or slug, tier, row["created_at"], is_demo)
 
 
@@ -139,7 +137,7 @@ async def spread_tenant(database: Database, tenant: Tenant, sub_keys: int, *, ac
         )
     async with database.as_tenant(tenant.id, is_write=True) as session:
         await session.execute(SPREAD_TENANT, tenant.id, sub_keys)
-        await _audit(session, tenant.id, actor, "tenant.spread", tenant.slug, {"sub_keys": sub_keys})
+        await audit(session, Author.operator(tenant.id, actor), "tenant.spread", tenant.slug, {"sub_keys": sub_keys})
 
 
 async def create_key(
@@ -166,7 +164,7 @@ async def create_key(
         )
         secret = await _add_secret(session, tenant.id, key_id, asked.kind, master_key)
         diff = {"kind": asked.kind.value, "scopes": sorted(asked.scopes)}
-        await _audit(session, tenant.id, actor, "key.create", key_id, diff)
+        await audit(session, Author.operator(tenant.id, actor), "key.create", key_id, diff)
     return CreatedKey(key_id, secret)
 
 
@@ -207,7 +205,7 @@ async def rotate_key(
     async with database.as_tenant(tenant.id, is_write=True) as session:
         await session.execute(EXPIRE_SECRETS, tenant.id, key_id, datetime.now(UTC) + ROTATION_OVERLAP)
         secret = await _add_secret(session, tenant.id, key.id, key.kind, master_key)
-        await _audit(session, tenant.id, actor, "key.rotate", key_id, {})
+        await audit(session, Author.operator(tenant.id, actor), "key.rotate", key_id, {})
     return CreatedKey(key.id, secret)
 
 
@@ -220,7 +218,7 @@ async def revoke_key(database: Database, tenant: Tenant, key_id: str, *, actor: 
     async with database.as_tenant(tenant.id, is_write=True) as session:
         if await session.fetchrow(REVOKE_KEY, tenant.id, key_id) is None:
             raise NotFound(f"Tenant {tenant.slug} has no live key {key_id!r}; `key list` shows them.")
-        await _audit(session, tenant.id, actor, "key.revoke", key_id, {})
+        await audit(session, Author.operator(tenant.id, actor), "key.revoke", key_id, {})
 
 
 async def list_keys(database: Database, tenant: Tenant) -> list[dict[str, Any]]:
@@ -234,12 +232,3 @@ async def _add_secret(session: Session, tenant_id: TenantId, key_id: str, kind: 
     sealed = seal(secret, key_id=key_id, master_key=master_key) if kind is KeyKind.SECRET else None
     await session.execute(INSERT_SECRET, tenant_id, key_id, hash_secret(secret), sealed)
     return secret
-
-
-async def _audit(
-    session: Session, tenant_id: TenantId, actor: str, action: str, subject: str, diff: dict[str, Any]
-) -> None:
-    text = msgspec.json.encode(diff).decode()
-    await session.execute(
-        WRITE_AUDIT, tenant_id, actor, action, subject, text, str(new_event_id(epoch_ms(datetime.now(UTC))))
-    )

@@ -18,7 +18,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from core.errors import Misconfigured, Unauthenticated
-from core.tenancy import KeyId, KeyKind, Scope, Tenant
+from core.permissions import Scope
+from core.tenancy import KeyId, KeyKind, Tenant
 
 SECRET_PREFIX = "cm_sk_"
 PUBLISHABLE_PREFIX = "cm_pk_"

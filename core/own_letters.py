@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import msgspec
-
+from core.audit import Author, audit
 from core.database import Database
 from core.dead_letters import Place
 from core.errors import NotFound
@@ -21,7 +20,6 @@ LIST = named("dead_letters", "list_own_letters")
 FIND = named("dead_letters", "find_own_letters")
 BYTES = named("dead_letters", "own_letter_bytes")
 DROP = named("dead_letters", "drop_own_letter")
-WRITE_AUDIT = named("keys", "write_audit")
 
 PREVIEW_BYTES = 2048
 PREVIEW_CHARACTERS = 500
@@ -93,13 +91,13 @@ async def _end(database: Database, principal: Principal, place: Place, action: s
         key = (place.topic, place.partition, place.offset, place.worker)
         if await session.fetchrow(DROP, *key) is None:
             return False
-        diff = msgspec.json.encode({"topic": place.topic, "offset": place.offset}).decode()
-        await session.execute(WRITE_AUDIT, principal.tenant.id, principal.actor, action, str(place), diff, request_id)
+        author = Author(principal.tenant.id, principal.actor, request_id)
+        await audit(session, author, action, str(place), {"topic": place.topic, "offset": place.offset})
         return True
 
 
 def _missing() -> NotFound:
-    return NotFound("There is no such dead letter; `tenant.deadLetters` lists those there are.")
+    return NotFound("There is no DeadLetter with that id.", field="id")
 
 
 def preview_of(beginning: bytes) -> str:

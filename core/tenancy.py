@@ -10,9 +10,12 @@ from typing import NewType
 from uuid import UUID
 
 from core.errors import BadInput, PermissionDenied
+from core.permissions import ROLE_PERMISSIONS, Permission, Role, Scope, of_scopes, who_may
 
 TenantId = NewType("TenantId", UUID)
 KeyId = NewType("KeyId", str)
+PersonId = NewType("PersonId", UUID)
+SessionId = NewType("SessionId", UUID)
 
 MAX_NAME_LENGTH = 200
 SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -25,14 +28,6 @@ class Tier(StrEnum):
     PRO = "pro"
     ENTERPRISE = "enterprise"
     SELF_HOSTED = "self_hosted"
-
-
-class Scope(StrEnum):
-    """What a key may be used for."""
-
-    EVENTS_WRITE = "events:write"
-    METRICS_READ = "metrics:read"
-    ADMIN = "admin"
 
 
 class KeyKind(StrEnum):
@@ -49,13 +44,16 @@ class TierLimits:
     events_per_month: int | None
     retention_days: int | None
     requests_per_minute: int | None
+    dashboards: int | None
+    alert_rules: int | None
+    members: int | None
 
 
 TIER_LIMITS: dict[Tier, TierLimits] = {
-    Tier.FREE: TierLimits(100_000, 30, 100),
-    Tier.PRO: TierLimits(10_000_000, 90, 1_000),
-    Tier.ENTERPRISE: TierLimits(None, 365, 10_000),
-    Tier.SELF_HOSTED: TierLimits(None, None, None),
+    Tier.FREE: TierLimits(100_000, 30, 100, 3, 5, 3),
+    Tier.PRO: TierLimits(10_000_000, 90, 1_000, 20, 50, 20),
+    Tier.ENTERPRISE: TierLimits(None, 365, 10_000, None, None, None),
+    Tier.SELF_HOSTED: TierLimits(None, None, None, None, None, None),
 }
 
 # A bucket needs a size even where the tier sets none; this one only stops a runaway loop.
@@ -78,25 +76,64 @@ class Tenant:
         return TIER_LIMITS[self.tier]
 
 
-@dataclass(frozen=True, slots=True)
+class PrincipalKind(StrEnum):
+    """What kind of caller it is."""
+
+    KEY = "key"
+    PERSON = "person"
+    SHARE_LINK = "share_link"
+    OPERATOR = "operator"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """Who asks, for which tenant, with which scopes."""
+    """Who asks, for which one tenant, and what it may do there. `actor` is its name in the audit trail."""
 
     tenant: Tenant
     actor: str
-    scopes: frozenset[Scope]
+    kind: PrincipalKind
+    permissions: frozenset[Permission]
+    scopes: frozenset[Scope] = frozenset()
+    role: Role | None = None
+    person_id: PersonId | None = None
+    session_id: SessionId | None = None
 
-    def require(self, scope: Scope) -> None:
-        """Refuses a principal without the scope; `admin` holds all.
+    @classmethod
+    def of_key(cls, tenant: Tenant, key_id: KeyId, scopes: frozenset[Scope]) -> Principal:
+        return cls(tenant=tenant, actor=key_id, kind=PrincipalKind.KEY, permissions=of_scopes(scopes), scopes=scopes)
+
+    @classmethod
+    def of_person(cls, tenant: Tenant, person_id: PersonId, role: Role, session_id: SessionId | None) -> Principal:
+        return cls(
+            tenant=tenant,
+            actor=f"person:{person_id}",
+            kind=PrincipalKind.PERSON,
+            permissions=ROLE_PERMISSIONS[role],
+            role=role,
+            person_id=person_id,
+            session_id=session_id,
+        )
+
+    def may(self, permission: Permission) -> bool:
+        return permission in self.permissions
+
+    def require(self, permission: Permission) -> None:
+        """Refuses a principal without the permission.
 
         Raises:
-            PermissionDenied: names the missing scope.
+            PermissionDenied: names the permission, who has it, and what the caller is.
         """
-        if scope not in self.scopes and Scope.ADMIN not in self.scopes:
-            raise PermissionDenied(f"This needs the scope {scope.value}; the key has {self.described_scopes()}.")
+        if permission not in self.permissions:
+            raise PermissionDenied(f"This needs {permission.value}: {who_may(permission)}. {self._described()}")
 
-    def described_scopes(self) -> str:
-        return ", ".join(sorted(self.scopes)) or "none"
+    def _described(self) -> str:
+        match self.kind:
+            case PrincipalKind.KEY:
+                return f"This key has the scopes {', '.join(sorted(self.scopes)) or 'none'}."
+            case PrincipalKind.PERSON:
+                return f"Your role is {self.role}."
+            case _:
+                return f"This is a {self.kind.value.replace('_', ' ')}."
 
 
 def checked_slug(slug: str) -> str:

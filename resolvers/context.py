@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from strawberry.dataloader import DataLoader
 
+from core.audit import Author
 from core.database import Database
 from core.eventlog import EventLog
 from core.ingest import Ingest
 from core.keys import ApiKey
 from core.live import LiveBroadcast
 from core.ratelimit import Allowance
-from core.tenancy import Principal
+from core.settings import Settings
+from core.tenancy import Principal, TenantId
 from query.engine import QueryEngine
+
+K = TypeVar("K")
+V = TypeVar("V")
+Load = Callable[[Database, TenantId, Sequence[K]], Awaitable[Sequence[V | None]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Backends:
     """What all operations of a process share."""
 
+    settings: Settings
     database: Database
     log: EventLog
     engine: QueryEngine
@@ -30,15 +38,42 @@ class Backends:
     cursor_key: bytes
 
 
+class Loaders:
+    """An operation's loaders, one for each function that loads many by their keys: anything reached through a list
+    goes by one of them, and nothing of them outlives the operation."""
+
+    def __init__(self, database: Database, tenant_id: TenantId) -> None:
+        self._database = database
+        self._tenant_id = tenant_id
+        self._made: dict[object, DataLoader[Any, Any]] = {}
+
+    def of(self, load: Load[K, V]) -> DataLoader[K, V | None]:
+        """The loader of `load(database, tenant_id, keys)`, which answers in the order of the keys, None for what is
+        missing."""
+        if load not in self._made:
+
+            async def load_all(keys: list[K]) -> list[V | None]:
+                return list(await load(self._database, self._tenant_id, keys))
+
+            self._made[load] = DataLoader(load_fn=load_all)
+        return self._made[load]
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
-    """One operation: who asks, and its own loaders, so that nothing is shared between tenants."""
+    """One operation: who asks, and its own loaders, so that nothing is shared between tenants.
+
+    `key` is None where a person or a share link asks; only keys may send events."""
 
     backends: Backends
     principal: Principal
-    key: ApiKey
+    key: ApiKey | None
     month_usage: int
     allowance: Allowance | None
     request_id: str
-    events: DataLoader[Any, Any]
-    dead_letters: DataLoader[Any, Any]
+    loaders: Loaders
+
+    @property
+    def author(self) -> Author:
+        """Who the audit trail names for what this operation changes."""
+        return Author(self.principal.tenant.id, self.principal.actor, self.request_id)

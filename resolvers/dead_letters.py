@@ -2,74 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
 from core.dead_letters import Place
-from core.errors import BadInput, NotFound
+from core.errors import BadInput
 from core.own_letters import OwnLetter, drop_own, list_own, replay_own
-from core.tenancy import Scope
 from resolvers.context import Context
-from resolvers.cursors import read_place, write_place
-from resolvers.events import DEFAULT_PAGE, MAX_PAGE, PageInfoRow
-from resolvers.nodes import parse_global_id
+from resolvers.global_ids import missing, parse_global_id
+from resolvers.pages import Page, asked
 
 KIND = "DeadLetter"
 
 
-@dataclass(frozen=True, slots=True)
-class LetterEdgeRow:
-    """A letter and where it stands."""
-
-    cursor: str
-    node: OwnLetter
-
-
-@dataclass(frozen=True, slots=True)
-class LetterPage:
-    """One page."""
-
-    edges: list[LetterEdgeRow]
-    page_info: PageInfoRow
-
-
-async def list_dead_letters(context: Context, first: int | None, after: str | None) -> LetterPage:
+async def list_dead_letters(context: Context, first: int | None, after: str | None) -> Page[OwnLetter]:
     """A page of letters, newest first.
 
     Raises:
-        PermissionDenied: without the scope admin.
         BadInput: `first` or `after` cannot be used.
     """
-    context.principal.require(Scope.ADMIN)
-    size = DEFAULT_PAGE if first is None else first
-    if not 1 <= size <= MAX_PAGE:
-        raise BadInput(f"first must be 1 to {MAX_PAGE}; ask for more with `after`.", code="page_size", field="first")
-    tenant_id = context.principal.tenant.id
-    secret = context.backends.cursor_key + tenant_id.bytes + KIND.encode()
-    start = _start(read_place(after, secret)) if after is not None else None
-    letters = await list_own(context.backends.database, tenant_id, size + 1, start)
-    edges = [
-        LetterEdgeRow(write_place(f"{letter.created_at.isoformat()}|{letter.place}", secret), letter)
-        for letter in letters[:size]
-    ]
-    ends = (edges[0].cursor, edges[-1].cursor) if edges else (None, None)
-    return LetterPage(edges, PageInfoRow(len(letters) > size, after is not None, *ends))
+    page = asked(context, KIND, first, after)
+    start = _start(page.place) if page.place is not None else None
+    letters = await list_own(context.backends.database, context.principal.tenant.id, page.rows, start)
+    return page.page(letters, lambda letter: f"{letter.created_at.isoformat()}|{letter.place}")
 
 
 async def replay_dead_letter(context: Context, id: str) -> None:
     """Sends a letter's record on its way again.
 
     Raises:
-        PermissionDenied, NotFound, LogUnavailable, LogFull, DatabaseUnavailable.
+        NotFound, LogUnavailable, LogFull, DatabaseUnavailable.
     """
-    context.principal.require(Scope.ADMIN)
     backends = context.backends
     await replay_own(backends.database, backends.log, context.principal, place_of(id), context.request_id)
 
 
 async def drop_dead_letter(context: Context, id: str) -> None:
     """Ends a letter; same errors."""
-    context.principal.require(Scope.ADMIN)
     await drop_own(context.backends.database, context.principal, place_of(id), context.request_id)
 
 
@@ -85,7 +53,7 @@ def place_of(id: str) -> Place:
             return Place.parse(local)
     except BadInput:
         pass
-    raise NotFound("There is no such dead letter; `tenant.deadLetters` lists those there are.", field="id")
+    raise missing(KIND)
 
 
 def _start(place: str) -> tuple[datetime, Place]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -13,14 +13,13 @@ import msgspec
 from core.database import Database
 from core.errors import BadInput
 from core.queries import named
-from core.tenancy import Scope, TenantId
+from core.tenancy import TenantId
 from resolvers.context import Context
-from resolvers.cursors import read_place, write_place
+from resolvers.pages import Page, asked
 
 LIST_EVENTS = named("events", "list_events")
 FIND_EVENTS = named("events", "find_events")
-DEFAULT_PAGE = 20
-MAX_PAGE = 100
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_TYPES = 100
 MAX_TEXT_LENGTH = 1024
 
@@ -66,32 +65,6 @@ class EventQuestion:
     include_bots: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class EventEdgeRow:
-    """An event and where it stands."""
-
-    cursor: str
-    node: EventRow
-
-
-@dataclass(frozen=True, slots=True)
-class PageInfoRow:
-    """Where a page begins and ends, and whether there is more."""
-
-    has_next_page: bool
-    has_previous_page: bool
-    start_cursor: str | None
-    end_cursor: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class EventPage:
-    """One page."""
-
-    edges: list[EventEdgeRow]
-    page_info: PageInfoRow
-
-
 def event_of(row: Any) -> EventRow:
     details = _json.decode(row["details"])
     return EventRow(
@@ -113,30 +86,24 @@ async def load_events(
     return [found.get(key) for key in keys]
 
 
-async def list_events(context: Context, question: EventQuestion, first: int | None, after: str | None) -> EventPage:
+async def list_events(
+    context: Context, question: EventQuestion, first: int | None, after: str | None
+) -> Page[EventRow]:
     """A page of events, newest first.
 
     Raises:
         BadInput: `first` or `after` cannot be used.
     """
-    context.principal.require(Scope.METRICS_READ)
     check_question(question)
-    size = DEFAULT_PAGE if first is None else first
-    if not 1 <= size <= MAX_PAGE:
-        raise BadInput(f"first must be 1 to {MAX_PAGE}; ask for more with `after`.", code="page_size", field="first")
-    secret = context.backends.cursor_key + context.principal.tenant.id.bytes
-    stamp, event_id = read_cursor(after, secret) if after is not None else (None, None)
+    page = asked(context, "Event", first, after)
+    stamp, event_id = event_place(page.place) if page.place is not None else (None, None)
     async with context.backends.database.as_tenant(context.principal.tenant.id) as session:
         rows = await session.fetch(
-            LIST_EVENTS, size + 1, stamp, event_id, list(question.types) if question.types is not None else None,
+            LIST_EVENTS, page.rows, stamp, event_id, list(question.types) if question.types is not None else None,
             question.from_, question.to, question.session_id, question.user_id,
             [False, True] if question.include_bots else [False],
         )  # fmt: skip
-    edges = [
-        EventEdgeRow(write_cursor(row["ts"], UUID(int=row["id"].int), secret), event_of(row)) for row in rows[:size]
-    ]
-    ends = (edges[0].cursor, edges[-1].cursor) if edges else (None, None)
-    return EventPage(edges, PageInfoRow(len(rows) > size, after is not None, *ends))
+    return page.page([event_of(row) for row in rows], lambda row: f"{row.timestamp.isoformat()}|{row.event_id}")
 
 
 def check_question(question: EventQuestion) -> None:
@@ -165,16 +132,18 @@ def is_storable(text: str) -> bool:
     return len(text) <= MAX_TEXT_LENGTH and not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in text)
 
 
-def write_cursor(stamp: datetime, event_id: UUID, secret: bytes) -> str:
-    """A place in a tenant's events."""
-    return write_place(f"{stamp.isoformat()}|{event_id}", secret)
-
-
-def read_cursor(text: str, secret: bytes) -> tuple[datetime, UUID]:
-    """The place of a cursor.
-
-    Raises:
-        BadInput: not one of this tenant's.
-    """
-    stamp, _, event_id = read_place(text, secret).partition("|")
+def event_place(text: str) -> tuple[datetime, UUID]:
+    """The place that a cursor names."""
+    stamp, _, event_id = text.partition("|")
     return datetime.fromisoformat(stamp), UUID(event_id)
+
+
+def event_local_id(row: EventRow) -> str:
+    """An event's local id: microseconds of its time, and its own id."""
+    return f"{(row.timestamp - EPOCH) // timedelta(microseconds=1)}:{row.event_id}"
+
+
+def event_key(local: str) -> tuple[datetime, UUID]:
+    """What `load_events` takes. Raises ValueError or OverflowError for what is no event's local id."""
+    stamp, _, event_id = local.partition(":")
+    return EPOCH + timedelta(microseconds=int(stamp)), UUID(event_id)

@@ -1,13 +1,12 @@
-"""Global ids: `Type:local` in base64. An id of another tenant is answered as a missing one."""
+"""Any object by its global id. An id of another tenant, of a kind the caller may not read, or of nothing at all is
+answered alike: with null."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
-from datetime import UTC, datetime, timedelta
-from typing import Any
-from uuid import UUID
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import strawberry
 from strawberry import Info
@@ -15,63 +14,64 @@ from strawberry import Info
 from core.dead_letters import Place
 from core.errors import BadInput
 from core.metrics import BUILT_IN
-from core.tenancy import Scope
-from resolvers.context import Context
-from resolvers.events import EventRow
+from core.own_letters import find_own
+from core.permissions import Permission
+from resolvers.context import Context, Load
+from resolvers.events import event_key, load_events
+from resolvers.global_ids import parse_global_id
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MAX_ID_LENGTH = 256
-
-
-def global_id(kind: str, local: str) -> str:
-    return base64.urlsafe_b64encode(f"{kind}:{local}".encode()).decode().rstrip("=")
+K = TypeVar("K")
+V = TypeVar("V")
 
 
-def parse_global_id(text: str) -> tuple[str, str]:
-    """Type and local id; ('', '') of what is none."""
-    try:
-        padded = text + "=" * (-len(text) % 4)
-        kind, _, local = base64.b64decode(padded, altchars=b"-_", validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError, ValueError):
-        return "", ""
-    return (kind, local) if len(text) <= MAX_ID_LENGTH else ("", "")
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A type of node: what it takes to read one, and how one is found by its local id."""
+
+    permission: Permission
+    find: Callable[[Context, str], Awaitable[Any]]
 
 
-def event_local_id(row: EventRow) -> str:
-    return f"{(row.timestamp - EPOCH) // timedelta(microseconds=1)}:{row.event_id}"
+def loaded(load: Load[K, V], key_of: Callable[[str], K]) -> Callable[[Context, str], Awaitable[Any]]:
+    """Finds by a loader; `key_of` reads a local id, and raises ValueError or BadInput for what is none."""
+
+    async def find(context: Context, local: str) -> Any:
+        try:
+            key = key_of(local)
+        except (ValueError, OverflowError, BadInput):
+            return None
+        return await context.loaders.of(load).load(key)
+
+    return find
+
+
+async def _own_tenant(context: Context, local: str) -> Any:
+    tenant = context.principal.tenant
+    return tenant if local == str(tenant.id) else None
+
+
+async def _metric(context: Context, local: str) -> Any:
+    return BUILT_IN.get(local)
+
+
+KINDS: dict[str, Kind] = {
+    "Tenant": Kind(Permission.TENANT_READ, _own_tenant),
+    "Metric": Kind(Permission.METRICS_READ, _metric),
+    "Event": Kind(Permission.EVENTS_READ, loaded(load_events, event_key)),
+    "DeadLetter": Kind(Permission.DEAD_LETTERS_READ, loaded(find_own, Place.parse)),
+}
 
 
 async def resolve_node(info: Info[Context, None], id: strawberry.ID) -> Any:
     """The object with a global id, or None."""
-    kind, local = parse_global_id(id)
-    principal = info.context.principal
-    if kind == "Tenant":
-        return principal.tenant if local == str(principal.tenant.id) else None
-    if kind == "Metric":
-        return BUILT_IN.get(local)
-    if kind == "Event":
-        stamp, _, event_id = local.partition(":")
-        try:
-            key = (EPOCH + timedelta(microseconds=int(stamp)), UUID(event_id))
-        except (ValueError, OverflowError):
-            return None
-        return await info.context.events.load(key)
-    if kind == "DeadLetter":
-        return await _dead_letter(info.context, local)
-    return None
-
-
-async def _dead_letter(context: Context, local: str) -> Any:
-    if Scope.ADMIN not in context.principal.scopes:
+    name, local = parse_global_id(id)
+    kind = KINDS.get(name)
+    if kind is None or not info.context.principal.may(kind.permission):
         return None
-    try:
-        place = Place.parse(local)
-    except BadInput:
-        return None
-    return await context.dead_letters.load(place)
+    return await kind.find(info.context, local)
 
 
 async def resolve_nodes(info: Info[Context, None], ids: list[strawberry.ID]) -> list[Any]:
     """The objects with these ids, None where there is none, in the order asked."""
-    # All at once, so that the events among them are one look-up.
+    # All at once, so that those of a kind are one look-up.
     return await asyncio.gather(*(resolve_node(info, id) for id in ids))

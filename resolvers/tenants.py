@@ -6,12 +6,12 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-from core.errors import BadInput, PermissionDenied
+from core.errors import BadInput
 from core.metrics import BUILT_IN, MetricDefinition
 from core.queries import named
-from core.tenancy import Scope, Tenant
+from core.tenancy import Tenant
 from resolvers.context import Context
-from resolvers.events import MAX_PAGE, PageInfoRow
+from resolvers.pages import MAX_PAGE, Page, asked
 
 USAGE_OF_DAYS = named("events", "usage_of_days")
 _MONTH = re.compile(r"(20[0-9]{2})-(0[1-9]|1[0-2])")
@@ -25,23 +25,6 @@ class MonthUsage:
     accepted: float
     duplicates: float
     limit: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class MetricEdgeRow:
-    """A metric and where it stands."""
-
-    cursor: str
-    node: MetricDefinition
-
-
-@dataclass(frozen=True, slots=True)
-class MetricPage:
-    """A page of metrics."""
-
-    edges: list[MetricEdgeRow]
-    page_info: PageInfoRow
-    total_count: int
 
 
 async def month_usage(context: Context, tenant: Tenant, month: str | None) -> MonthUsage:
@@ -63,26 +46,18 @@ async def month_usage(context: Context, tenant: Tenant, month: str | None) -> Mo
     return MonthUsage(text, float(accepted), float(duplicates), None if limit is None else float(limit))
 
 
-def list_metrics(first: int | None, after: str | None, search: str | None) -> MetricPage:
-    """A tenant's metrics by key; the cursor is the key.
+def list_metrics(context: Context, first: int | None, after: str | None, search: str | None) -> Page[MetricDefinition]:
+    """A tenant's metrics by key, all of them unless `first` says less.
 
     Raises:
-        BadInput: `first` cannot be used.
+        BadInput: `first` or `after` cannot be used.
     """
-    size = MAX_PAGE if first is None else first
-    if not 1 <= size <= MAX_PAGE:
-        raise BadInput(f"first must be 1 to {MAX_PAGE}; ask for more with `after`.", code="page_size", field="first")
+    page = asked(context, "Metric", MAX_PAGE if first is None else first, after)
     wanted = (search or "").lower()
     found = [m for key, m in sorted(BUILT_IN.items()) if wanted in key or wanted in m.description.lower()]
-    rest = [m for m in found if after is None or m.key > after]
-    edges = [MetricEdgeRow(m.key, m) for m in rest[:size]]
-    ends = (edges[0].cursor, edges[-1].cursor) if edges else (None, None)
-    return MetricPage(edges, PageInfoRow(len(rest) > size, after is not None, *ends), len(found))
+    rest = [m for m in found if page.place is None or m.key > page.place]
 
+    async def count() -> int:
+        return len(found)
 
-def require_reader(context: Context) -> None:
-    """Whoever reads anything of a tenant may read metrics."""
-    if Scope.METRICS_READ not in context.principal.scopes and Scope.ADMIN not in context.principal.scopes:
-        raise PermissionDenied(
-            f"This needs the scope metrics:read; the key has {context.principal.described_scopes()}."
-        )
+    return page.page(rest[: page.rows], lambda metric: metric.key, count)

@@ -8,17 +8,14 @@ import strawberry
 from strawberry.extensions import ParserCache, ValidationCache
 from strawberry.schema.config import StrawberryConfig
 
+from core.permissions import Permission
 from resolvers.nodes import resolve_node, resolve_nodes
-from schema.dead_letters import (
-    DeadLetter,
-    DropDeadLetterResult,
-    ReplayDeadLetterResult,
-    resolve_drop_dead_letter,
-    resolve_replay_dead_letter,
-)
+from schema.costs import Costs, costs_of
+from schema.dead_letters import DeadLetter, DeadLetterMutations
 from schema.events import Event
+from schema.guarded import guarded
+from schema.ingest import IngestMutations
 from schema.metrics import Breakdown, Metric, MetricSeries, resolve_breakdown, resolve_series
-from schema.mutation import IngestEventsResult, resolve_ingest_events
 from schema.node import Node
 from schema.prepare import CACHE_ENTRIES
 from schema.scalars import SCALARS
@@ -28,27 +25,29 @@ from schema.tenants import Tenant, Viewer, resolve_tenant, resolve_viewer
 
 @strawberry.type(description="What may be read.")
 class Query:
-    viewer: Viewer = strawberry.field(resolver=resolve_viewer, description="Who asks.")
-    tenant: Tenant = strawberry.field(resolver=resolve_tenant, description="The caller's tenant.")
-    node: Node | None = strawberry.field(resolver=resolve_node, description="An object by its global id.")
-    nodes: list[Node | None] = strawberry.field(resolver=resolve_nodes, description="Objects by their global ids.")
-    series: MetricSeries = strawberry.field(resolver=resolve_series, description="A metric over time.")
-    breakdown: Breakdown = strawberry.field(
-        resolver=resolve_breakdown, description="A metric by dimension, ranked, over the whole range."
+    viewer: Viewer = guarded(Permission.IDENTITY_READ, "Who asks.", resolver=resolve_viewer)
+    tenant: Tenant = guarded(Permission.TENANT_READ, "The caller's tenant.", resolver=resolve_tenant)
+    node: Node | None = guarded(
+        Permission.IDENTITY_READ,
+        "An object by its global id; null where there is none that the caller may read.",
+        resolver=resolve_node,
+    )
+    nodes: list[Node | None] = guarded(
+        Permission.IDENTITY_READ, "Objects by their global ids, as `node` gives one.", resolver=resolve_nodes
+    )
+    series: MetricSeries = guarded(Permission.METRICS_READ, "A metric over time.", cost=10, resolver=resolve_series)
+    breakdown: Breakdown = guarded(
+        Permission.METRICS_READ,
+        "A metric by dimension, ranked, over the whole range.",
+        cost=10,
+        resolver=resolve_breakdown,
     )
 
 
+# One class of mutations a topic, each in its topic's module.
 @strawberry.type(description="What may be changed.")
-class Mutation:
-    ingest_events: IngestEventsResult = strawberry.field(
-        resolver=resolve_ingest_events, description="Takes events, as `POST /v1/events` does."
-    )
-    replay_dead_letter: ReplayDeadLetterResult = strawberry.field(
-        resolver=resolve_replay_dead_letter, description="Sends a record that was put aside on its way again."
-    )
-    drop_dead_letter: DropDeadLetterResult = strawberry.field(
-        resolver=resolve_drop_dead_letter, description="Ends a record that was put aside; its events never count."
-    )
+class Mutation(IngestMutations, DeadLetterMutations):
+    pass
 
 
 class QuietSchema(strawberry.Schema):
@@ -66,6 +65,8 @@ schema = QuietSchema(
     config=StrawberryConfig(scalar_map=SCALARS, disable_field_suggestions=True),
     extensions=[lambda: ParserCache(maxsize=CACHE_ENTRIES), lambda: ValidationCache(maxsize=CACHE_ENTRIES)],
 )
+
+COSTS: Costs = costs_of(schema)
 
 
 if __name__ == "__main__":

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Union, cast
+from typing import cast
 
 import strawberry
 from strawberry import Info
 
-from core.errors import CloudMetricsError, NotFound
 from core.own_letters import OwnLetter
+from core.permissions import Permission
 from resolvers.context import Context
 from resolvers.dead_letters import drop_dead_letter, replay_dead_letter
-from resolvers.nodes import global_id
-from schema.node import Node, PageInfo
-from schema.refusals import (
-    Error,
-    ErrorCode,
-    LimitReached,
-    PermissionDeniedError,
-    ServiceUnavailable,
-    ValidationError,
-    typed_error,
-)
+from resolvers.global_ids import global_id
+from schema.guarded import mutation, shown_to
+from schema.node import Node
 
 
+@shown_to(Permission.DEAD_LETTERS_READ)
 @strawberry.type(description="A record of the tenant's that no worker could process, as it was put aside.")
 class DeadLetter(Node):
     @strawberry.field(description="Global id.")
@@ -59,23 +52,6 @@ class DeadLetter(Node):
         return isinstance(obj, OwnLetter)
 
 
-@strawberry.type(description="A dead letter and where it stands in the list.")
-class DeadLetterEdge:
-    cursor: str = strawberry.field(description="For `after`.")
-    node: DeadLetter = strawberry.field(description="The letter.")
-
-
-@strawberry.type(description="A page of dead letters, newest first.")
-class DeadLetterConnection:
-    edges: list[DeadLetterEdge] = strawberry.field(description="Newest first.")
-    page_info: PageInfo = strawberry.field(description="Where the page stands.")
-
-
-@strawberry.type(name="NotFound", description="There is nothing with that id.")
-class NotFoundError(Error):
-    pass
-
-
 @strawberry.input(description="Which letter to send on its way again.")
 class ReplayDeadLetterInput:
     id: strawberry.ID = strawberry.field(description="Its global id.")
@@ -86,47 +62,43 @@ class DropDeadLetterInput:
     id: strawberry.ID = strawberry.field(description="Its global id.")
 
 
+@shown_to(Permission.DEAD_LETTERS_WRITE)
 @strawberry.type(description="It is on its way; events of it that were counted already count no more.")
 class ReplayDeadLetterPayload:
     id: strawberry.ID = strawberry.field(description="As given; the letter is gone, and comes anew if it fails again.")
 
 
+@shown_to(Permission.DEAD_LETTERS_WRITE)
 @strawberry.type(description="It is gone.")
 class DropDeadLetterPayload:
     id: strawberry.ID = strawberry.field(description="As given.")
 
 
-Refusal = ValidationError | PermissionDeniedError | LimitReached | ServiceUnavailable | NotFoundError
-
-ReplayDeadLetterResult = Annotated[
-    Union[ReplayDeadLetterPayload, NotFoundError, PermissionDeniedError, ServiceUnavailable],
-    strawberry.union("ReplayDeadLetterResult", description="The letter's way, or a typed refusal."),
-]
-DropDeadLetterResult = Annotated[
-    Union[DropDeadLetterPayload, NotFoundError, PermissionDeniedError, ServiceUnavailable],
-    strawberry.union("DropDeadLetterResult", description="The letter's end, or a typed refusal."),
-]
-
-
-async def resolve_replay_dead_letter(info: Info[Context, None], input: ReplayDeadLetterInput) -> ReplayDeadLetterResult:
+async def resolve_replay_dead_letter(
+    info: Info[Context, None], input: ReplayDeadLetterInput
+) -> ReplayDeadLetterPayload:
     """Sends a letter on its way again."""
-    try:
-        await replay_dead_letter(info.context, input.id)
-    except CloudMetricsError as error:
-        return cast(ReplayDeadLetterResult, _refusal(error))
+    await replay_dead_letter(info.context, input.id)
     return ReplayDeadLetterPayload(id=input.id)
 
 
-async def resolve_drop_dead_letter(info: Info[Context, None], input: DropDeadLetterInput) -> DropDeadLetterResult:
+async def resolve_drop_dead_letter(info: Info[Context, None], input: DropDeadLetterInput) -> DropDeadLetterPayload:
     """Ends a letter."""
-    try:
-        await drop_dead_letter(info.context, input.id)
-    except CloudMetricsError as error:
-        return cast(DropDeadLetterResult, _refusal(error))
+    await drop_dead_letter(info.context, input.id)
     return DropDeadLetterPayload(id=input.id)
 
 
-def _refusal(error: CloudMetricsError) -> Refusal:
-    if isinstance(error, NotFound):
-        return NotFoundError(code=ErrorCode.NOT_FOUND, message=error.message, path=["input", "id"])
-    return typed_error(error, ["input"])
+@strawberry.type
+class DeadLetterMutations:
+    replay_dead_letter = mutation(
+        Permission.DEAD_LETTERS_WRITE,
+        resolve_replay_dead_letter,
+        ReplayDeadLetterPayload,
+        "Sends a record that was put aside on its way again.",
+    )
+    drop_dead_letter = mutation(
+        Permission.DEAD_LETTERS_WRITE,
+        resolve_drop_dead_letter,
+        DropDeadLetterPayload,
+        "Ends a record that was put aside; its events never count.",
+    )

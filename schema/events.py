@@ -7,9 +7,11 @@ from typing import cast
 
 import strawberry
 
-from resolvers.events import EventQuestion, EventRow
-from resolvers.nodes import event_local_id, global_id
-from schema.node import Node, PageInfo
+from core.permissions import Permission
+from resolvers.events import EventQuestion, EventRow, event_local_id
+from resolvers.global_ids import global_id
+from schema.guarded import shown_to
+from schema.node import Node
 from schema.scalars import JSONValue
 
 
@@ -27,6 +29,7 @@ class EventFilter:
         return EventQuestion(types, self.from_, self.to, self.session_id, self.user_id, self.include_bots)
 
 
+@shown_to(Permission.EVENTS_READ)
 @strawberry.type(description="One event as it was counted. Text that is not known is empty.")
 class Event(Node):
     @strawberry.field(description="Global id.")
@@ -61,15 +64,3 @@ class Event(Node):
     @classmethod
     def is_type_of(cls, obj: object, info: object) -> bool:
         return isinstance(obj, EventRow)
-
-
-@strawberry.type(description="An event and where it stands in the list.")
-class EventEdge:
-    cursor: str = strawberry.field(description="For `after`.")
-    node: Event = strawberry.field(description="The event.")
-
-
-@strawberry.type(description="A page of events, newest first.")
-class EventConnection:
-    edges: list[EventEdge] = strawberry.field(description="Newest first.")
-    page_info: PageInfo = strawberry.field(description="Where the page stands.")

@@ -25,6 +25,7 @@ from graphql import (
 )
 
 from core.errors import InvalidRequest
+from schema.costs import Costs
 
 MAX_DEPTH = 8
 MAX_INTROSPECTION_DEPTH = 20
@@ -44,10 +45,6 @@ MAX_INPUT_DEPTH = 16
 MAX_INPUT_LIST = 100
 MAX_INPUT_NODES = 10_000
 
-# What a field costs before its selection; any other object costs 1, a scalar nothing.
-WEIGHTS = {"series": 10, "breakdown": 10, "ingestEvents": 10, "replayDeadLetter": 10, "dropDeadLetter": 10}
-# Fields whose selection counts once an item; `nodes` counts its `ids`.
-PAGED = frozenset({"events", "metrics", "deadLetters"})
 # Lists that are as long as the answer: an array of points in JSON is cheap, typed points are not.
 POINTS = {"timestamps": 100, "values": 100, "rows": 10}
 
@@ -96,11 +93,14 @@ class _Pass:
 
     fragments: dict[str, FragmentDefinitionNode]
     variables: Mapping[str, object]
+    costs: Costs
     known: dict[str, Facts] = field(default_factory=dict)
     open: set[str] = field(default_factory=set)
 
 
-def check_document(document: DocumentNode, operation: OperationDefinitionNode, variables: Mapping[str, object]) -> int:
+def check_document(
+    document: DocumentNode, operation: OperationDefinitionNode, variables: Mapping[str, object], costs: Costs
+) -> int:
     """The cost of an operation.
 
     Raises:
@@ -111,7 +111,7 @@ def check_document(document: DocumentNode, operation: OperationDefinitionNode, v
     _limit(LimitCode.FRAGMENTS, "fragments", len(fragments), MAX_FRAGMENTS)
     _limit(LimitCode.OPERATIONS, "operations", len(operations), MAX_OPERATIONS)
     _limit(LimitCode.FRAGMENTS, "fragment spreads", _spreads(document), MAX_SPREADS)
-    state = _Pass({f.name.value: f for f in fragments}, variables)
+    state = _Pass({f.name.value: f for f in fragments}, variables, costs)
     facts = _measure(operation.selection_set, state, 1)
     facts.directives += len(operation.directives or ())
     _limit(LimitCode.DEPTH, "levels of fields", facts.depth, MAX_DEPTH)
@@ -169,7 +169,7 @@ def _add_field(facts: Facts, node: FieldNode, state: _Pass, depth: int) -> None:
         return
     below = Facts(inner.depth + 1, inner.introspection_depth, inner.aliases, inner.directives)
     facts.add(below)
-    own = WEIGHTS.get(name, 1 if node.selection_set else POINTS.get(name, 0))
+    own = state.costs.weights.get(name, 1 if node.selection_set else POINTS.get(name, 0))
     facts.add(Facts(cost=own))
     facts.add(Facts(cost=inner.cost), times=_times(node, state))
 
@@ -199,7 +199,7 @@ def _times(node: FieldNode, state: _Pass) -> int:
         given = state.variables.get(ids.name.value) if isinstance(ids, VariableNode) else None
         return max(1, len(given)) if isinstance(given, list) else 1
     if "first" not in arguments:
-        return DEFAULT_PAGE if name in PAGED else 1
+        return DEFAULT_PAGE if name in state.costs.paged else 1
     value: Any = arguments["first"]
     size: object = DEFAULT_PAGE
     if isinstance(value, IntValueNode):

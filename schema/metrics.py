@@ -9,6 +9,7 @@ import strawberry
 from strawberry import Info
 
 from core.metrics import MetricDefinition, MetricKind
+from core.permissions import Permission
 from query.answer import Answer, Columns
 from query.answer import Series as SeriesColumns
 from query.planner import Source
@@ -21,9 +22,10 @@ from query.question import (
     MetricQuestion,
 )
 from resolvers.context import Context
-from resolvers.nodes import global_id
+from resolvers.global_ids import global_id
 from resolvers.series import answer_series
-from schema.node import Node, PageInfo
+from schema.guarded import shown_to
+from schema.node import Node
 from schema.scalars import ColumnsJSON
 
 MetricKindType = strawberry.enum(MetricKind, description="How a metric's value follows from what it counts.")
@@ -84,12 +86,14 @@ class MetricQuery:
         )
 
 
+@shown_to(Permission.METRICS_READ)
 @strawberry.type(description="One label of a series.")
 class Label:
     name: str = strawberry.field(description="The dimension.")
     value: str = strawberry.field(description="Its value; `__other__` for all beyond the limit.")
 
 
+@shown_to(Permission.METRICS_READ)
 @strawberry.type(description="One line of a chart.")
 class Series:
     @strawberry.field(description="What the line stands for; empty where nothing is grouped.")
@@ -101,12 +105,14 @@ class Series:
     total: float | None = strawberry.field(description="The metric over the whole range.")
 
 
+@shown_to(Permission.METRICS_READ)
 @strawberry.type(description="Something to know about an answer.")
 class QueryWarning:
     code: str = strawberry.field(description="Stable, for programs.")
     message: str = strawberry.field(description="For people.")
 
 
+@shown_to(Permission.METRICS_READ)
 @strawberry.type(description="A metric over time.")
 class MetricSeries:
     @strawberry.field(description="Each bucket's start.")
@@ -131,6 +137,7 @@ class MetricSeries:
     warnings: list[QueryWarning] = strawberry.field(description="What to know before trusting it.")
 
 
+@shown_to(Permission.METRICS_READ)
 @strawberry.type(description="One row of a breakdown.")
 class BreakdownRow:
     labels: list[Label] = strawberry.field(description="The group.")
@@ -138,6 +145,7 @@ class BreakdownRow:
     share: float | None = strawberry.field(description="Part of the whole, 0 to 1, for counts and sums.")
 
 
+@shown_to(Permission.METRICS_READ)
 @strawberry.type(description="A metric by dimension, ranked; the last row may be `__other__`.")
 class Breakdown:
     rows: list[BreakdownRow] = strawberry.field(description="Highest first.")
@@ -150,6 +158,7 @@ class Breakdown:
     warnings: list[QueryWarning] = strawberry.field(description="What to know before trusting it.")
 
 
+@shown_to(Permission.METRICS_READ)
 @strawberry.type(description="A metric's definition: one, for chart, stream and alert.")
 class Metric(Node):
     @strawberry.field(description="Global id.")
@@ -165,19 +174,6 @@ class Metric(Node):
     @classmethod
     def is_type_of(cls, obj: object, info: object) -> bool:
         return isinstance(obj, MetricDefinition)
-
-
-@strawberry.type(description="A metric and where it stands in the list.")
-class MetricEdge:
-    cursor: str = strawberry.field(description="For `after`.")
-    node: Metric = strawberry.field(description="The metric.")
-
-
-@strawberry.type(description="A page of metrics.")
-class MetricConnection:
-    edges: list[MetricEdge] = strawberry.field(description="In order of key.")
-    page_info: PageInfo = strawberry.field(description="Where the page stands.")
-    total_count: int = strawberry.field(description="How many there are in all.")
 
 
 MetricQueryArgument = Annotated[MetricQuery, strawberry.argument(description="What is asked.")]

@@ -19,6 +19,7 @@ from graphql import (
 )
 
 from core.errors import InvalidRequest
+from schema.costs import Costs
 from schema.limits import MAX_DEPTH, MAX_LENGTH, MAX_TOKENS, LimitCode, LimitExceeded, check_document, check_variables
 
 CACHE_ENTRIES = 500
@@ -53,8 +54,9 @@ class Prepared:
 class DocumentCache:
     """Parsed documents and what validation said of them, by text; the least used go first."""
 
-    def __init__(self, schema: GraphQLSchema) -> None:
+    def __init__(self, schema: GraphQLSchema, costs: Costs) -> None:
         self._schema = schema
+        self._costs = costs
         self._known: OrderedDict[str, tuple[DocumentNode, list[GraphQLError] | None]] = OrderedDict()
 
     def prepare(self, text: str, operation_name: str | None, variables: Mapping[str, object]) -> Prepared:
@@ -66,7 +68,7 @@ class DocumentCache:
         document, errors = self._known.get(text) or (_parsed(text), None)
         operation = _chosen(document, operation_name)
         check_variables(variables)
-        cost = check_document(document, operation, variables)
+        cost = check_document(document, operation, variables, self._costs)
         if errors is None:
             errors = validate(self._schema, document, max_errors=MAX_VALIDATION_ERRORS)
         self._keep(text, document, errors)

@@ -6,7 +6,7 @@ from enum import Enum
 
 import strawberry
 
-from core.errors import BadInput, CloudMetricsError, PermissionDenied, TooMany, Unavailable
+from core.errors import BadInput, CloudMetricsError, Conflict, NotFound, PermissionDenied, TooMany, Unavailable
 
 
 @strawberry.enum(description="Why a mutation was refused.")
@@ -15,6 +15,7 @@ class ErrorCode(Enum):
     PERMISSION_DENIED = "permission_denied"
     LIMIT_REACHED = "limit_reached"
     NOT_FOUND = "not_found"
+    CONFLICT = "conflict"
     UNAVAILABLE = "unavailable"
 
 
@@ -45,9 +46,20 @@ class ServiceUnavailable(Error):
     retry_after: float = strawberry.field(description="Seconds until it is worth trying again.")
 
 
-def typed_error(
-    error: CloudMetricsError, path: list[str]
-) -> ValidationError | PermissionDeniedError | LimitReached | ServiceUnavailable:
+@strawberry.type(name="NotFound", description="There is nothing with that id, for this caller.")
+class NotFoundError(Error):
+    pass
+
+
+@strawberry.type(name="Conflict", description="It contradicts what came before: a name that is taken, another edit.")
+class ConflictError(Error):
+    reason: str = strawberry.field(description="The stable code.")
+
+
+TypedError = ValidationError | PermissionDeniedError | NotFoundError | ConflictError | LimitReached | ServiceUnavailable
+
+
+def typed_error(error: CloudMetricsError, path: list[str]) -> TypedError:
     """An expected refusal as its type; what is not expected goes on."""
     where = [*path, error.field] if error.field else path
     match error:
@@ -55,6 +67,10 @@ def typed_error(
             return ValidationError(code=ErrorCode.VALIDATION, message=error.message, path=where, reason=error.code)
         case PermissionDenied():
             return PermissionDeniedError(code=ErrorCode.PERMISSION_DENIED, message=error.message, path=where)
+        case NotFound():
+            return NotFoundError(code=ErrorCode.NOT_FOUND, message=error.message, path=where)
+        case Conflict():
+            return ConflictError(code=ErrorCode.CONFLICT, message=error.message, path=where, reason=error.code)
         case TooMany():
             return LimitReached(
                 code=ErrorCode.LIMIT_REACHED, message=error.message, path=where, retry_after=error.retry_after

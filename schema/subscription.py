@@ -9,9 +9,10 @@ from typing import cast
 import strawberry
 from strawberry import Info
 
-from core.tenancy import Scope
+from core.permissions import Permission
 from resolvers.context import Context
 from resolvers.series import FrameKind, SeriesStream, check_cursor
+from schema.guarded import shown_to, subscription
 from schema.metrics import MetricQuery
 from schema.scalars import ColumnsJSON
 
@@ -23,6 +24,7 @@ FrameKindType = strawberry.enum(
 )
 
 
+@shown_to(Permission.METRICS_READ)
 @strawberry.type(description="One frame of a live series.")
 class SeriesFrame:
     kind: FrameKindType = strawberry.field(description="What it is.")  # type: ignore[valid-type]
@@ -37,7 +39,6 @@ async def series(
     info: Info[Context, None], query: MetricQuery, resume_from: str | None = None
 ) -> AsyncGenerator[SeriesFrame, None]:
     """A metric as it changes."""
-    info.context.principal.require(Scope.METRICS_READ)
     check_cursor(resume_from)
     stream = SeriesStream(info.context, query.to_domain())
     async for frame in stream.frames(resume_from):
@@ -46,8 +47,10 @@ async def series(
 
 @strawberry.type(description="What may be listened to.")
 class Subscription:
-    series = strawberry.subscription(
-        resolver=series,
-        description="A snapshot of a metric, then what changed, within a second of its acceptance. With `resumeFrom` "
+    series = subscription(
+        Permission.METRICS_READ,
+        series,
+        "A snapshot of a metric, then what changed, within a second of its acceptance. With `resumeFrom` "
         "the stream begins with a GAP, and the snapshot makes it whole.",
+        cost=10,
     )

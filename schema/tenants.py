@@ -9,28 +9,37 @@ import strawberry
 from strawberry import Info
 
 from core.metrics import BUILT_IN
+from core.permissions import Permission, Role
+from core.tenancy import PrincipalKind, Tier
 from core.tenancy import Tenant as TenantRow
-from core.tenancy import Tier
 from resolvers.context import Context
 from resolvers.dead_letters import list_dead_letters
-from resolvers.events import EventPage, list_events
-from resolvers.nodes import global_id
+from resolvers.events import list_events
+from resolvers.global_ids import global_id
 from resolvers.tenants import list_metrics, month_usage
-from schema.dead_letters import DeadLetterConnection
-from schema.events import EventConnection, EventFilter
-from schema.metrics import Metric, MetricConnection
-from schema.node import Node
+from schema.dead_letters import DeadLetter
+from schema.events import Event, EventFilter
+from schema.guarded import guarded, shown_to
+from schema.metrics import Metric
+from schema.node import Connection, Node
 
 TierType = strawberry.enum(Tier, description="What a tenant pays for; decides its limits.")
+RoleType = strawberry.enum(Role, description="What a member is; each may all that the one before it may.")
+PrincipalKindType = strawberry.enum(PrincipalKind, description="What kind of caller it is.")
 
 
+@shown_to(Permission.TENANT_READ)
 @strawberry.type(description="The limits of a tier; null is unlimited.")
 class TierLimits:
     events_per_month: int | None = strawberry.field(description="Events counted a month.")
     retention_days: int | None = strawberry.field(description="Days that raw events are kept.")
     requests_per_minute: int | None = strawberry.field(description="Requests a minute and key.")
+    members: int | None = strawberry.field(description="Members.")
+    dashboards: int | None = strawberry.field(description="Dashboards.")
+    alert_rules: int | None = strawberry.field(description="Alert rules.")
 
 
+@shown_to(Permission.TENANT_READ)
 @strawberry.type(description="Events of one month, by receipt in UTC.")
 class Usage:
     month: str = strawberry.field(description='Such as "2026-01".')
@@ -39,6 +48,7 @@ class Usage:
     limit: float | None = strawberry.field(description="The tier's; null is unlimited.")
 
 
+@shown_to(Permission.TENANT_READ)
 @strawberry.type(description="One customer; everything else belongs to exactly one.")
 class Tenant(Node):
     @strawberry.field(description="Global id.")
@@ -51,42 +61,47 @@ class Tenant(Node):
     limits: TierLimits = strawberry.field(description="Its tier's limits.")
     created_at: datetime = strawberry.field(description="When it was made.")
 
-    @strawberry.field(description="What was counted in a month; this one when none is named.")
+    @guarded(Permission.TENANT_READ, "What was counted in a month; this one when none is named.")
     async def usage(self, info: Info[Context, None], month: str | None = None) -> Usage:
         return cast(Usage, await month_usage(info.context, cast(TenantRow, self), month))
 
-    @strawberry.field(description="One metric by its key.")
+    @guarded(Permission.METRICS_READ, "One metric by its key.")
     def metric(self, key: str) -> Metric | None:
         return cast("Metric | None", BUILT_IN.get(key))
 
-    @strawberry.field(description="Its metrics, by key.")
+    @guarded(Permission.METRICS_READ, "Its metrics, by key.")
     def metrics(
-        self, first: int | None = None, after: str | None = None, search: str | None = None
-    ) -> MetricConnection:
-        return cast(MetricConnection, list_metrics(first, after, search))
+        self,
+        info: Info[Context, None],
+        first: int | None = None,
+        after: str | None = None,
+        search: str | None = None,
+    ) -> Connection[Metric]:
+        return cast(Connection[Metric], list_metrics(info.context, first, after, search))
 
-    @strawberry.field(description="Its raw events, newest first.")
+    @guarded(Permission.EVENTS_READ, "Its raw events, newest first.")
     async def events(
         self,
         info: Info[Context, None],
         filter: EventFilter | None = None,
         first: int | None = None,
         after: str | None = None,
-    ) -> EventConnection:
-        page: EventPage = await list_events(info.context, (filter or EventFilter()).to_domain(), first, after)
-        return cast(EventConnection, page)
+    ) -> Connection[Event]:
+        page = await list_events(info.context, (filter or EventFilter()).to_domain(), first, after)
+        return cast(Connection[Event], page)
 
-    @strawberry.field(description="Its records that no worker could process, newest first. Needs the scope admin.")
+    @guarded(Permission.DEAD_LETTERS_READ, "Its records that no worker could process, newest first.")
     async def dead_letters(
         self, info: Info[Context, None], first: int | None = None, after: str | None = None
-    ) -> DeadLetterConnection:
-        return cast(DeadLetterConnection, await list_dead_letters(info.context, first, after))
+    ) -> Connection[DeadLetter]:
+        return cast(Connection[DeadLetter], await list_dead_letters(info.context, first, after))
 
     @classmethod
     def is_type_of(cls, obj: object, info: object) -> bool:
         return isinstance(obj, TenantRow)
 
 
+@shown_to(Permission.IDENTITY_READ)
 @strawberry.type(description="The state of the caller's rate limit.")
 class RateLimit:
     limit: int = strawberry.field(description="Requests a minute.")
@@ -94,27 +109,36 @@ class RateLimit:
     reset_seconds: int = strawberry.field(description="Until it is full again.")
 
 
+@shown_to(Permission.IDENTITY_READ)
 @strawberry.type(description="Who asks.")
 class Viewer:
-    actor: str = strawberry.field(description="The key's id.")
-    permissions: list[str] = strawberry.field(description="Its scopes.")
-    tenant: Tenant = strawberry.field(description="Whose key it is.")
+    actor: str = strawberry.field(description="Its name in the audit trail: a key's id, or a person's.")
+    kind: PrincipalKindType = strawberry.field(description="What kind of caller it is.")  # type: ignore[valid-type]
+    role: RoleType | None = strawberry.field(description="A member's role; null for others.")  # type: ignore[valid-type]
+    permissions: list[str] = strawberry.field(description="What it may do, such as metrics:read.")
+    scopes: list[str] = strawberry.field(description="A key's scopes; empty for others.")
     rate_limit: RateLimit | None = strawberry.field(description="Null on a socket.")
+
+    @guarded(Permission.TENANT_READ, "The tenant that its requests are of.")
+    def tenant(self, info: Info[Context, None]) -> Tenant:
+        return cast(Tenant, info.context.principal.tenant)
 
 
 def resolve_viewer(info: Info[Context, None]) -> Any:
     """Who asks."""
     context = info.context
-    allowance = context.allowance
+    principal, allowance = context.principal, context.allowance
     limit = (
         RateLimit(limit=allowance.limit, remaining=allowance.remaining, reset_seconds=allowance.reset_seconds)
         if allowance
         else None
     )
     return Viewer(
-        actor=context.principal.actor,
-        permissions=sorted(context.principal.scopes),
-        tenant=cast(Tenant, context.principal.tenant),
+        actor=principal.actor,
+        kind=principal.kind,
+        role=principal.role,
+        permissions=sorted(principal.permissions),
+        scopes=sorted(principal.scopes),
         rate_limit=limit,
     )
 

@@ -28,9 +28,10 @@ from core.accounts import KeyRequest
 from core.database import Database, as_owner
 from core.errors import Misconfigured
 from core.keys import ApiKey
+from core.permissions import Scope
 from core.queries import named
 from core.settings import Settings
-from core.tenancy import KeyKind, Scope, Tenant, Tier
+from core.tenancy import KeyKind, Tenant, Tier
 from core.valkey import open_valkey
 from core.valkey_log import ValkeyLog
 from sql.__main__ import migrate

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
-
-from strawberry.dataloader import DataLoader
 
 from core.errors import TooMany, Unauthenticated
 from core.ingest import Ingest
-from core.own_letters import find_own
 from core.ratelimit import Allowance
 from core.retention import Retention
 from core.tenancy import UNLIMITED_REQUESTS_PER_MINUTE, KeyKind
 from query.engine import QueryEngine
-from resolvers.context import Backends, Context
-from resolvers.events import load_events
-from schema.build import schema
+from resolvers.context import Backends, Context, Loaders
+from schema.build import COSTS, schema
 from schema.prepare import DocumentCache
-from web.auth.keys import KnownKey
+from web.auth.callers import Caller
 from web.freshness import Freshness
 from web.services import Services
 
@@ -29,8 +24,9 @@ class GraphQLDoor:
     def __init__(self, services: Services, ingest: Ingest) -> None:
         self.services = services
         self.schema = schema
-        self.documents = DocumentCache(schema._schema)
+        self.documents = DocumentCache(schema._schema, COSTS)
         self._backends = Backends(
+            settings=services.settings,
             database=services.database,
             log=services.log,
             engine=QueryEngine(services.database, Retention.of(services.settings), Freshness(services.log).fresh_until),
@@ -40,8 +36,8 @@ class GraphQLDoor:
             cursor_key=services.settings.master_key_bytes(),
         )
 
-    async def identify(self, authorization: str) -> KnownKey:
-        """Who bears this key.
+    async def identify(self, authorization: str) -> Caller:
+        """Who sends this `Authorization`.
 
         Raises:
             Unauthenticated: no secret key, or not a good one.
@@ -52,33 +48,23 @@ class GraphQLDoor:
         known = await self.services.keys.by_bearer(token.strip())
         if known.key.kind is not KeyKind.SECRET:
             raise Unauthenticated("A publishable key can only send events; use a secret key here.")
-        return known
+        return known.caller()
 
-    async def take(self, known: KnownKey) -> Allowance:
-        """One token of the key's bucket."""
-        settings = self.services.settings
-        rate = settings.requests_per_minute or known.key.tenant.limits.requests_per_minute
-        return await self.services.limiter.take(known.key.id, rate or UNLIMITED_REQUESTS_PER_MINUTE)
+    async def take(self, caller: Caller) -> Allowance:
+        """One token of the caller's bucket."""
+        rate = self.services.settings.requests_per_minute or caller.principal.tenant.limits.requests_per_minute
+        return await self.services.limiter.take(caller.bucket, rate or UNLIMITED_REQUESTS_PER_MINUTE)
 
-    def context(self, known: KnownKey, allowance: Allowance | None, request_id: str) -> Context:
+    def context(self, caller: Caller, allowance: Allowance | None, request_id: str) -> Context:
         """A new operation's context; its loaders are its own."""
-        database, tenant_id = self.services.database, known.key.tenant.id
-
-        async def load(keys: list[Any]) -> Any:
-            return await load_events(database, tenant_id, keys)
-
-        async def load_letters(places: list[Any]) -> Any:
-            return await find_own(database, tenant_id, places)
-
         return Context(
             backends=self._backends,
-            principal=known.principal(),
-            key=known.key,
-            month_usage=known.month_usage,
+            principal=caller.principal,
+            key=caller.key,
+            month_usage=caller.month_usage,
             allowance=allowance,
             request_id=request_id,
-            events=DataLoader(load_fn=load),
-            dead_letters=DataLoader(load_fn=load_letters),
+            loaders=Loaders(self.services.database, caller.principal.tenant.id),
         )
 
 

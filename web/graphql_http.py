@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from core.errors import CloudMetricsError, InvalidRequest
-from web.auth.keys import KnownKey
+from web.auth.callers import Caller
 from web.auth.strangers import refuse_stranger
 from web.errors import request_id_of, retry_headers, status_of
 from web.graphql_door import GraphQLDoor, refuse_when_empty
@@ -72,8 +72,8 @@ class GraphQLHttp:
         return Response(status_code=204)
 
     async def _execute(self, request: Request, request_id: str) -> dict[str, Any]:
-        known = await self._identify(request)
-        allowance = await self._door.take(known)
+        caller = await self._identify(request)
+        allowance = await self._door.take(caller)
         request.state.headers |= allowance.headers()
         refuse_when_empty(allowance)
         check_content_type(request.headers.get("content-type", ""))
@@ -89,7 +89,7 @@ class GraphQLHttp:
                     asked.query,
                     variable_values=asked.variables,
                     operation_name=asked.operation_name,
-                    context_value=self._door.context(known, allowance, request_id),
+                    context_value=self._door.context(caller, allowance, request_id),
                 )
         except TimeoutError:
             raise InvalidRequest(
@@ -101,7 +101,7 @@ class GraphQLHttp:
             answer["errors"] = field_errors(result.errors, request_id)
         return answer
 
-    async def _identify(self, request: Request) -> KnownKey:
+    async def _identify(self, request: Request) -> Caller:
         try:
             return await self._door.identify(request.headers.get("authorization", ""))
         except CloudMetricsError as refusal:

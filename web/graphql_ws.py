@@ -16,7 +16,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from core.errors import CloudMetricsError, DatabaseUnavailable, InvalidRequest, TooMany, Unauthenticated
 from core.tenancy import TenantId
-from web.auth.keys import KnownKey
+from web.auth.callers import Caller
 from web.auth.strangers import network_of, refuse_stranger
 from web.crowd import Crowd
 from web.errors import error_body, request_id_of, retry_headers, status_of
@@ -146,12 +146,12 @@ class Connection:
         except TimeoutError:
             raise ProtocolViolation(4408, f"No connection_init within {INIT_SECONDS:.0f} s.") from None
         try:
-            self._arrival.is_of(known.key.tenant.id)
+            self._arrival.is_of(known.principal.tenant.id)
         except TooMany as refusal:
             raise ProtocolViolation(4429, refusal.message) from None
         await self._speaker.send(encode_message("connection_ack"))
 
-    async def _introduced(self) -> KnownKey:
+    async def _introduced(self) -> Caller:
         """Who the first message says it is; keys that are guessed count as they do in requests."""
         try:
             return await self._door.identify(self._authorization)
@@ -161,7 +161,7 @@ class Connection:
             _, answer = await refuse_stranger(self._door.services.limiter, self._arrival.address, error)
             raise ProtocolViolation(4429 if isinstance(answer, TooMany) else 4401, answer.message) from None
 
-    async def _known(self) -> KnownKey:
+    async def _known(self) -> Caller:
         try:
             return await self._door.identify(self._authorization)
         except Unauthenticated as error:

@@ -19,7 +19,8 @@ from bench.reports.whole_way import EVENTS_A_MINUTE, TENANTS
 from cloudmetrics import accounts
 from cloudmetrics.stream import Frame, open_stream
 from core.events import new_event_id
-from core.tenancy import KeyKind, Scope, Tier
+from core.permissions import Scope
+from core.tenancy import KeyKind, Tier
 
 RATE = EVENTS_A_MINUTE / 60 / 10
 PROBE_PAUSE_SECONDS = 0.23

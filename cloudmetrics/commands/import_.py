@@ -23,7 +23,8 @@ from cloudmetrics.importing.reading import Line, read_lines, size_of
 from core.errors import Misconfigured
 from core.events import MAX_BATCH_EVENTS
 from core.heap import settle_heap
-from core.tenancy import KeyKind, Scope
+from core.permissions import Scope
+from core.tenancy import KeyKind
 
 SUMMARY = "import an access log, or events as lines of JSON"
 MAX_BATCH_BYTES = 900_000

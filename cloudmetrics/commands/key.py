@@ -11,8 +11,9 @@ from cloudmetrics.data_folder import DEFAULT, running_instance
 from core import accounts
 from core.accounts import KeyRequest
 from core.database import Database
+from core.permissions import Scope
 from core.settings import Settings
-from core.tenancy import KeyKind, Scope
+from core.tenancy import KeyKind
 
 SUMMARY = "create, list, revoke and rotate API keys"
 

@@ -11,6 +11,9 @@ GRANT SELECT, INSERT, UPDATE ON tenants, api_keys, api_key_secrets TO cm_app;
 GRANT DELETE ON api_key_secrets TO cm_app;
 GRANT SELECT, INSERT, UPDATE ON month_quota TO cm_app;
 GRANT SELECT, INSERT ON audit_log TO cm_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON members TO cm_app;
+-- Whether a person has a password, and which, is for the doorkeeper alone.
+GRANT SELECT (id, email, name, created_at, disabled_at) ON people TO cm_app;
 GRANT SELECT ON events, event_ids, rollup_1m, rollup_5m, rollup_1h, daily_usage, dead_letters TO cm_app;
 
 GRANT DELETE ON dead_letters TO cm_app;
@@ -24,3 +27,5 @@ GRANT SELECT, INSERT, DELETE ON dead_letters TO cm_writer;
 
 GRANT SELECT ON tenants, api_keys, api_key_secrets, daily_usage TO cm_doorkeeper;
 GRANT UPDATE (last_used_at) ON api_keys TO cm_doorkeeper;
+GRANT SELECT ON members TO cm_doorkeeper;
+GRANT SELECT, INSERT, UPDATE ON people TO cm_doorkeeper;

@@ -75,7 +75,3 @@ UPDATE api_keys SET revoked_at = now() WHERE tenant_id = $1 AND id = $2 AND revo
 -- A tenant's keys, newest first; no secret.
 SELECT id, kind, name, scopes, origins, is_unsigned, created_at, expires_at, revoked_at, last_used_at
 FROM api_keys WHERE tenant_id = $1 ORDER BY created_at DESC, id;
-
--- write_audit(tenant_id, actor, action, subject, diff, request_id)
--- Who changed what, in the transaction of the change.
-INSERT INTO audit_log (tenant_id, actor, action, subject, diff, request_id) VALUES ($1, $2, $3, $4, $5::jsonb, $6);

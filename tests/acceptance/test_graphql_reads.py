@@ -170,13 +170,15 @@ def test_typed_points_and_columns_say_the_same(instance: Instance, session: str)
 
 
 def test_the_viewer_the_tenant_and_its_metrics(instance: Instance, session: str) -> None:
-    query = """{ viewer { actor permissions tenant { slug } rateLimit { limit remaining } }
+    query = """{ viewer { actor kind role scopes permissions tenant { slug } rateLimit { limit remaining } }
       tenant { slug name tier createdAt limits { eventsPerMonth } usage { accepted }
         metrics(first: 3, search: "event") { totalCount edges { node { key kind unit description version } } }
         metric(key: "visitors") { kind } missing: metric(key: "nope") { kind } } }"""
     found = data(instance, query)
     assert found["viewer"]["actor"] == instance.secret_key_id
-    assert found["viewer"]["permissions"] == ["admin", "events:write", "metrics:read"]
+    assert found["viewer"]["scopes"] == ["admin", "events:write", "metrics:read"]
+    assert (found["viewer"]["kind"], found["viewer"]["role"]) == ("KEY", None)
+    assert {"audit:read", "keys:write"} < set(found["viewer"]["permissions"])
     assert found["tenant"]["tier"] == "SELF_HOSTED" and found["tenant"]["limits"]["eventsPerMonth"] is None
     assert found["tenant"]["usage"]["accepted"] >= 25
     assert [edge["node"]["key"] for edge in found["tenant"]["metrics"]["edges"]] == [

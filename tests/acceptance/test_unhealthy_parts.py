@@ -22,7 +22,8 @@ from gql.transport.websockets import WebsocketsTransport
 from cloudmetrics import accounts
 from cloudmetrics.data_folder import DataFolder
 from cloudmetrics.embedded import postgres, valkey
-from core.tenancy import KeyKind, Scope, Tier
+from core.permissions import Scope
+from core.tenancy import KeyKind, Tier
 from sql.__main__ import migrate
 from tests.conftest import ROOT, free_port
 

@@ -13,9 +13,10 @@ from core.database import Database, as_owner
 from core.dead_letters import Place, find_letter
 from core.errors import NotFound
 from core.own_letters import PREVIEW_CHARACTERS, drop_own, find_own, list_own, preview_of, replay_own
+from core.permissions import Scope
 from core.queries import named, parse_blocks
 from core.settings import Settings
-from core.tenancy import Principal, Scope, Tenant, Tier
+from core.tenancy import KeyId, Principal, Tenant, Tier
 from core.valkey_log import ValkeyLog
 
 KEEP = named("aggregate", "keep_dead_letter")
@@ -42,7 +43,7 @@ async def keep(database: Database, tenant_id: UUID, offset: str, value: bytes = 
 
 
 def admin(tenant: Tenant) -> Principal:
-    return Principal(tenant, "key_admin", frozenset({Scope.ADMIN}))
+    return Principal.of_key(tenant, KeyId("key_admin"), frozenset({Scope.ADMIN}))
 
 
 @pytest.fixture

@@ -22,8 +22,9 @@ from cloudmetrics.embedded.kafka_server import KafkaFolder, free_port, start_kaf
 from core.errors import Unavailable
 from core.eventlog import EventLog
 from core.log import open_log
+from core.permissions import Scope
 from core.settings import Settings
-from core.tenancy import KeyKind, Scope, Tenant, Tier
+from core.tenancy import KeyKind, Tenant, Tier
 from core.topics import GROUPS
 from sql.__main__ import migrate
 from tests.faults.disks import SmallDisk

@@ -45,11 +45,11 @@ class Asker:
 
     def __init__(self, door: GraphQLDoor, known: KnownKey, database: CountingDatabase) -> None:
         self._door = door
-        self._known = known
+        self._caller = known.caller()
         self._database = database
 
     def context(self) -> Context:
-        return self._door.context(self._known, None, "request")
+        return self._door.context(self._caller, None, "request")
 
     async def ask(self, query: str, **variables: Any) -> tuple[Any, int]:
         self._database.count = 0

@@ -39,7 +39,7 @@ async def context(settings: Settings, database: Database, tenant: Tenant) -> Asy
     async with open_services(quick) as services:
         await until_connected(services)
         door = GraphQLDoor(services, IngestDoor(services).ingest)
-        yield door.context(KnownKey(key, (), 0), None, "request")
+        yield door.context(KnownKey(key, (), 0).caller(), None, "request")
 
 
 async def until_connected(services: Services) -> None:

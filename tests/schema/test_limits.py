@@ -8,18 +8,18 @@ import pytest
 from graphql import OperationDefinitionNode, parse
 
 from core.errors import InvalidRequest
-from schema.build import schema
+from schema.build import COSTS, schema
 from schema.limits import LimitExceeded, check_document, check_variables
 from schema.prepare import DocumentCache, DocumentInvalid
 
-DOCUMENTS = DocumentCache(schema._schema)
+DOCUMENTS = DocumentCache(schema._schema, COSTS)
 SERIES = 'series(query: {metric: "events", range: {last: "1h"}})'
 
 
 def cost(text: str, **variables: object) -> int:
     document = parse(text)
     operation = next(d for d in document.definitions if isinstance(d, OperationDefinitionNode))
-    return check_document(document, operation, variables)
+    return check_document(document, operation, variables, COSTS)
 
 
 def nested(depth: int) -> str:

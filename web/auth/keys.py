@@ -13,6 +13,7 @@ from core.errors import DatabaseUnavailable, Unauthenticated
 from core.keys import ApiKey, hash_secret, is_bearer, is_key_id, unseal
 from core.queries import named
 from core.tenancy import KeyKind, Principal
+from web.auth.callers import Caller
 
 FRESH_SECONDS = 5.0
 # Of the five that an ingest request may take in all.
@@ -31,7 +32,10 @@ class KnownKey:
     month_usage: int
 
     def principal(self) -> Principal:
-        return Principal(self.key.tenant, self.key.id, self.key.scopes)
+        return Principal.of_key(self.key.tenant, self.key.id, self.key.scopes)
+
+    def caller(self) -> Caller:
+        return Caller(self.principal(), self.key.id, self.key, self.month_usage)
 
 
 @dataclass(slots=True)

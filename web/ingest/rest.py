@@ -14,10 +14,11 @@ from core.errors import CloudMetricsError, InvalidRequest, TooMany
 from core.events import MAX_BODY_BYTES, MAX_DECODED_BYTES
 from core.idempotency import HEADER, Attempt, checked_key
 from core.ingest import Delivery, Ingest
+from core.permissions import Permission
 from core.ratelimit import Allowance
 from core.retention import Retention
 from core.settings import Settings
-from core.tenancy import UNLIMITED_REQUESTS_PER_MINUTE, Scope
+from core.tenancy import UNLIMITED_REQUESTS_PER_MINUTE
 from web.auth.strangers import refuse_stranger
 from web.errors import request_id_of
 from web.ingest.body import decompress, read_body
@@ -159,7 +160,7 @@ def admit(sender: Sender, allowance: Allowance) -> None:
     Raises:
         PermissionDenied, TooMany: each names the remedy.
     """
-    sender.known.principal().require(Scope.EVENTS_WRITE)
+    sender.known.principal().require(Permission.EVENTS_WRITE)
     if not allowance.is_allowed:
         raise TooMany(
             f"More than {allowance.limit} requests a minute with this key; wait {allowance.retry_after:.1f} s. "

@@ -28,8 +28,8 @@ from core.errors import (
 )
 from core.ingest import Ingest
 from core.keys import Signature, check_signature, parse_signature
+from core.permissions import Permission
 from core.ratelimit import Allowance
-from core.tenancy import Scope
 from web.auth.keys import KeyRing, KnownKey
 from web.auth.strangers import network_of, refuse_stranger
 from web.crowd import Crowd
@@ -189,7 +189,7 @@ class IngestConnection:
         except CloudMetricsError as refusal:
             _, answer = await refuse_stranger(self._services.limiter, address, refusal)
             raise answer from None
-        known.principal().require(Scope.EVENTS_WRITE)
+        known.principal().require(Permission.EVENTS_WRITE)
         self._places.enter_context(self._crowd.known(known.key.tenant.id))
         self._credential = credential
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Union
+from typing import Any
 
 import strawberry
 from strawberry import Info
 
-from core.errors import CloudMetricsError
 from core.ingest import EventStatus
+from core.permissions import Permission
 from resolvers.context import Context
 from resolvers.ingest import ingest_events
-from schema.refusals import LimitReached, PermissionDeniedError, ServiceUnavailable, ValidationError, typed_error
+from schema.guarded import mutation
 from schema.scalars import JSONValue
 
 EventStatusType = strawberry.enum(EventStatus, description="What became of an event.")
@@ -71,21 +71,12 @@ class IngestEventsPayload:
     results: list[EventResultType] = strawberry.field(description="One an event, in order.")
 
 
-IngestEventsResult = Annotated[
-    Union[IngestEventsPayload, ValidationError, PermissionDeniedError, LimitReached, ServiceUnavailable],
-    strawberry.union("IngestEventsResult", description="The results, or a typed refusal of all."),
-]
-
-
-async def resolve_ingest_events(info: Info[Context, None], input: IngestEventsInput) -> IngestEventsResult:
+async def resolve_ingest_events(info: Info[Context, None], input: IngestEventsInput) -> IngestEventsPayload:
     """Takes events."""
     body: dict[str, Any] = {"events": [e.to_body() for e in input.events], "historical": input.historical}
     if input.sent_at is not None:
         body["sent_at"] = input.sent_at
-    try:
-        receipt = await ingest_events(info.context, body, is_dry_run=input.dry_run)
-    except CloudMetricsError as error:
-        return typed_error(error, ["input"])
+    receipt = await ingest_events(info.context, body, is_dry_run=input.dry_run)
     results = [
         EventResultType(
             index=r.index,
@@ -98,3 +89,13 @@ async def resolve_ingest_events(info: Info[Context, None], input: IngestEventsIn
         for r in receipt.results
     ]
     return IngestEventsPayload(request_id=receipt.request_id, accepted=receipt.accepted, results=results)
+
+
+@strawberry.type
+class IngestMutations:
+    ingest_events = mutation(
+        Permission.EVENTS_WRITE,
+        resolve_ingest_events,
+        IngestEventsPayload,
+        "Takes events, as `POST /v1/events` does.",
+    )

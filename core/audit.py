@@ -1,0 +1,55 @@
+"""The audit trail: who changed what, written in the transaction of the change, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from core.database import Session
+from core.events import epoch_ms, new_event_id
+from core.queries import named
+from core.tenancy import TenantId
+
+WRITE_AUDIT = named("audit", "write_audit")
+
+# Never in an entry, whatever a caller hands over.
+SECRET_FIELDS = frozenset({"password", "secret", "token", "client_secret", "refresh_token", "private_key"})
+REDACTED = "[redacted]"
+MAX_DIFF_BYTES = 16 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Author:
+    """Who makes a change, in which tenant, by which request."""
+
+    tenant_id: TenantId
+    actor: str
+    request_id: str
+
+    @classmethod
+    def operator(cls, tenant_id: TenantId, actor: str = "operator") -> Author:
+        """A change from the command line; it has no request, so an id is made."""
+        return cls(tenant_id, actor, str(new_event_id(epoch_ms(datetime.now(UTC)))))
+
+
+async def audit(session: Session, author: Author, action: str, subject: str, diff: Mapping[str, Any]) -> None:
+    """One entry. `action` is `thing.verb`, such as key.create; `diff` what changed: new values, or [old, new]."""
+    text = msgspec.json.encode(redacted(diff))
+    if len(text) > MAX_DIFF_BYTES:
+        text = msgspec.json.encode({"fields": sorted(diff), "left_out_bytes": len(text)})
+    await session.execute(
+        WRITE_AUDIT, author.tenant_id, author.actor, action, subject, text.decode(), author.request_id
+    )
+
+
+def redacted(value: Any) -> Any:
+    """The same without what is secret by its name, at any depth."""
+    if isinstance(value, Mapping):
+        return {key: REDACTED if key in SECRET_FIELDS else redacted(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [redacted(inner) for inner in value]
+    return value
