@@ -19,7 +19,7 @@ GRANT INSERT (id, email, name, password_hash, password_changed_at) ON people TO 
 GRANT SELECT, INSERT, UPDATE ON invitations TO cm_app;
 -- Puts messages in and sees what became of them; their text it never reads.
 GRANT INSERT ON outbox TO cm_app;
-GRANT SELECT (tenant_id, id, sent_at, given_up_at) ON outbox TO cm_app;
+GRANT SELECT (tenant_id, id, sent_at, given_up_at), UPDATE (given_up_at, last_error) ON outbox TO cm_app;
 GRANT SELECT ON events, event_ids, rollup_1m, rollup_5m, rollup_1h, daily_usage, dead_letters TO cm_app;
 
 GRANT DELETE ON dead_letters TO cm_app;

@@ -44,3 +44,9 @@ ORDER BY o.created_at DESC, o.id LIMIT $3;
 -- What is done with, or waited too long; sooner what was never to be sent.
 DELETE FROM outbox WHERE created_at < now() - $1::interval
     OR (attempts = 0 AND given_up_at IS NOT NULL AND created_at < now() - $2::interval);
+
+-- cancel_message(id, reason)
+-- One of the tenant's that is of no use any more, if it was not sent.
+UPDATE outbox SET given_up_at = now(), last_error = $2
+WHERE tenant_id = (SELECT current_setting('app.current_tenant')::uuid) AND id = $1
+    AND sent_at IS NULL AND given_up_at IS NULL;
