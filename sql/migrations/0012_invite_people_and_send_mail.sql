@@ -54,14 +54,3 @@ CREATE TABLE password_resets (
     used_at timestamptz
 );
 CREATE INDEX password_resets_by_person ON password_resets (person_id, created_at);
-
--- What happened to a person's own account, whatever tenant it works in.
-CREATE TABLE people_log (
-    person_id uuid NOT NULL REFERENCES people (id),
-    id uuid NOT NULL DEFAULT uuidv7(),
-    at timestamptz NOT NULL DEFAULT now(),
-    action text NOT NULL,
-    address text NOT NULL DEFAULT '',
-    request_id text NOT NULL DEFAULT '',
-    PRIMARY KEY (person_id, id)
-);

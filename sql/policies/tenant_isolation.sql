@@ -8,7 +8,7 @@ DECLARE
 BEGIN
     FOREACH name IN ARRAY ARRAY['tenants', 'api_keys', 'api_key_secrets', 'audit_log', 'events', 'events_free',
         'events_pro', 'events_enterprise', 'events_self_hosted', 'event_ids', 'rollup_1m', 'rollup_5m', 'rollup_1h',
-        'daily_usage', 'dead_letters', 'month_quota', 'members', 'invitations', 'outbox']
+        'daily_usage', 'dead_letters', 'month_quota', 'members', 'sessions', 'invitations', 'outbox']
     LOOP
         -- The tables by class are there in the plain store only.
         CONTINUE WHEN to_regclass(name) IS NULL;
@@ -27,7 +27,8 @@ BEGIN
     LOOP
         EXECUTE format('CREATE POLICY writer ON %I TO cm_writer USING (true) WITH CHECK (true)', name);
     END LOOP;
-    FOREACH name IN ARRAY ARRAY['tenants', 'api_keys', 'api_key_secrets', 'daily_usage', 'members', 'invitations', 'outbox']
+    FOREACH name IN ARRAY ARRAY['tenants', 'api_keys', 'api_key_secrets', 'daily_usage', 'members', 'sessions',
+        'audit_log', 'invitations', 'outbox']
     LOOP
         EXECUTE format('CREATE POLICY doorkeeper ON %I TO cm_doorkeeper USING (true) WITH CHECK (true)', name);
     END LOOP;
@@ -46,16 +47,8 @@ CREATE POLICY invited ON people FOR INSERT TO cm_app WITH CHECK (EXISTS (
 ));
 CREATE POLICY doorkeeper ON people TO cm_doorkeeper USING (true) WITH CHECK (true);
 
--- What happened to a person's account is no tenant's affair.
-DO $$
-DECLARE
-    name text;
-BEGIN
-    FOREACH name IN ARRAY ARRAY['password_resets', 'people_log']
-    LOOP
-        EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', name);
-        EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', name);
-        EXECUTE format('DROP POLICY IF EXISTS doorkeeper ON %I', name);
-        EXECUTE format('CREATE POLICY doorkeeper ON %I TO cm_doorkeeper USING (true) WITH CHECK (true)', name);
-    END LOOP;
-END $$;
+-- What is asked for a person's account is no tenant's affair.
+ALTER TABLE password_resets ENABLE ROW LEVEL SECURITY;
+ALTER TABLE password_resets FORCE ROW LEVEL SECURITY;
+DROP POLICY IF EXISTS doorkeeper ON password_resets;
+CREATE POLICY doorkeeper ON password_resets TO cm_doorkeeper USING (true) WITH CHECK (true);
