@@ -179,9 +179,7 @@ async def count_invitations(database: Database, tenant_id: TenantId, has_all: bo
     return int(row["count"]) if row else 0
 
 
-async def load_invitations(
-    database: Database, tenant_id: TenantId, ids: Sequence[UUID]
-) -> list[Invitation | None]:
+async def load_invitations(database: Database, tenant_id: TenantId, ids: Sequence[UUID]) -> list[Invitation | None]:
     """Invitations by their ids, in that order; None for what is none."""
     async with database.as_tenant(tenant_id) as session:
         rows = await session.fetch(LOAD, list(ids))
@@ -256,12 +254,8 @@ async def _put(
         f"To accept, open this link within 7 days:\n\n{link}\n\n"
         "It works once, for you alone; do not pass it on. If you expected no invitation, do nothing.\n"
     )
-    message = Message(
-        kind=MailKind.INVITATION, recipient=email, subject=_subject(standing.tenant_name), text=text
-    )
-    message_id = await put_message(
-        session, message, tenant_id=tenant_id, master_key=settings.master_key_bytes()
-    )
+    message = Message(kind=MailKind.INVITATION, recipient=email, subject=_subject(standing.tenant_name), text=text)
+    message_id = await put_message(session, message, tenant_id=tenant_id, master_key=settings.master_key_bytes())
     return message_id, link
 
 

@@ -7,12 +7,15 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from uuid import UUID
 
 import strawberry
 from strawberry import Info
 
 from core.dead_letters import Place
 from core.errors import BadInput
+from core.invitations import load_invitations
+from core.members import load_members
 from core.metrics import BUILT_IN
 from core.own_letters import find_own
 from core.permissions import Permission
@@ -59,6 +62,8 @@ KINDS: dict[str, Kind] = {
     "Metric": Kind(Permission.METRICS_READ, _metric),
     "Event": Kind(Permission.EVENTS_READ, loaded(load_events, event_key)),
     "DeadLetter": Kind(Permission.DEAD_LETTERS_READ, loaded(find_own, Place.parse)),
+    "Member": Kind(Permission.MEMBERS_READ, loaded(load_members, UUID)),
+    "Invitation": Kind(Permission.MEMBERS_WRITE, loaded(load_invitations, UUID)),
 }
 
 

@@ -15,6 +15,8 @@ from schema.dead_letters import DeadLetter, DeadLetterMutations
 from schema.events import Event
 from schema.guarded import guarded
 from schema.ingest import IngestMutations
+from schema.invitations import Invitation, InvitationMutations
+from schema.members import Member, MemberMutations
 from schema.metrics import Breakdown, Metric, MetricSeries, resolve_breakdown, resolve_series
 from schema.node import Node
 from schema.prepare import CACHE_ENTRIES
@@ -46,7 +48,7 @@ class Query:
 
 # One class of mutations a topic, each in its topic's module.
 @strawberry.type(description="What may be changed.")
-class Mutation(IngestMutations, DeadLetterMutations):
+class Mutation(IngestMutations, DeadLetterMutations, MemberMutations, InvitationMutations):
     pass
 
 
@@ -61,7 +63,7 @@ schema = QuietSchema(
     query=Query,
     mutation=Mutation,
     subscription=Subscription,
-    types=[Tenant, Metric, Event, DeadLetter],
+    types=[Tenant, Metric, Event, DeadLetter, Member, Invitation],
     config=StrawberryConfig(scalar_map=SCALARS, disable_field_suggestions=True),
     extensions=[lambda: ParserCache(maxsize=CACHE_ENTRIES), lambda: ValidationCache(maxsize=CACHE_ENTRIES)],
 )

@@ -9,22 +9,26 @@ import strawberry
 from strawberry import Info
 
 from core.metrics import BUILT_IN
-from core.permissions import Permission, Role
+from core.permissions import Permission
 from core.tenancy import PrincipalKind, Tier
 from core.tenancy import Tenant as TenantRow
 from resolvers.context import Context
 from resolvers.dead_letters import list_dead_letters
 from resolvers.events import list_events
 from resolvers.global_ids import global_id
+from resolvers.invitations import list_invitations
+from resolvers.members import list_members
 from resolvers.tenants import list_metrics, month_usage
 from schema.dead_letters import DeadLetter
 from schema.events import Event, EventFilter
 from schema.guarded import guarded, shown_to
+from schema.invitations import Invitation
+from schema.members import Member
 from schema.metrics import Metric
 from schema.node import Connection, Node
+from schema.roles import RoleType
 
 TierType = strawberry.enum(Tier, description="What a tenant pays for; decides its limits.")
-RoleType = strawberry.enum(Role, description="What a member is; each may all that the one before it may.")
 PrincipalKindType = strawberry.enum(PrincipalKind, description="What kind of caller it is.")
 
 
@@ -95,6 +99,29 @@ class Tenant(Node):
         self, info: Info[Context, None], first: int | None = None, after: str | None = None
     ) -> Connection[DeadLetter]:
         return cast(Connection[DeadLetter], await list_dead_letters(info.context, first, after))
+
+    @guarded(Permission.MEMBERS_READ, "Its members, who is there longest first; `search` is a part of the name.")
+    async def members(
+        self,
+        info: Info[Context, None],
+        first: int | None = None,
+        after: str | None = None,
+        search: str | None = None,
+    ) -> Connection[Member]:
+        return cast(Connection[Member], await list_members(info.context, first, after, search))
+
+    @guarded(
+        Permission.MEMBERS_WRITE,
+        "Its invitations, newest first: those that wait for an answer; with `hasEnded` also the others.",
+    )
+    async def invitations(
+        self,
+        info: Info[Context, None],
+        first: int | None = None,
+        after: str | None = None,
+        has_ended: bool = False,
+    ) -> Connection[Invitation]:
+        return cast(Connection[Invitation], await list_invitations(info.context, first, after, has_ended))
 
     @classmethod
     def is_type_of(cls, obj: object, info: object) -> bool:

@@ -54,3 +54,4 @@ CREATE TABLE password_resets (
     used_at timestamptz
 );
 CREATE INDEX password_resets_by_person ON password_resets (person_id, created_at);
+CREATE INDEX password_resets_by_end ON password_resets (expires_at);
