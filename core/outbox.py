@@ -118,7 +118,8 @@ def _tell_given_up(message_id: UUID, attempt: int, reason: str) -> None:
 def pause(attempt: int) -> timedelta:
     """How long to wait after the n-th attempt: twice as long each time, a tenth more or less."""
     doubled = FIRST_RETRY * 2 ** min(attempt - 1, 20)
-    return min(doubled, LAST_RETRY) * random.uniform(0.9, 1.1)
+    chosen: timedelta = min(doubled, LAST_RETRY) * random.uniform(0.9, 1.1)
+    return chosen
 
 
 async def list_messages(
