@@ -245,6 +245,8 @@ class Instance:
     secret_key: str
     secret_key_id: str
     publishable_key: str
+    email: str
+    password: str
 
     def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return run_cli(*arguments, "--data", str(self.data), check=check)
@@ -282,7 +284,8 @@ def start_instance(data: Path, *arguments: str, settings: Mapping[str, str] | No
     done = run_cli(*command, check=False, settings=settings)
     assert done.returncode == 0, done.stderr
     block = json.loads(done.stdout)
-    return Instance(data, block["url"], block["secret_key"], block["secret_key_id"], block["publishable_key"])
+    names = ("url", "secret_key", "secret_key_id", "publishable_key", "email", "password")
+    return Instance(data, *(block[name] for name in names))
 
 
 @pytest.fixture(scope="module")

@@ -7,17 +7,17 @@ from typing import TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
-from core.networks import network_of
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from web.auth.requests import MAX_BODY_BYTES, NO_STORE, asked
 
 from core import invitations, password_resets
 from core.acceptance import Accepted, Answer, OpenInvitation, accept_invitation, find_invitation
 from core.errors import BadInput, CloudMetricsError, InvalidRequest, TooMany, Unauthenticated
+from core.networks import network_of
 from core.password_resets import ask_reset, find_reset, reset_password
 from core.people import Person, find_person
 from web.auth.pages import Field, Form, asked_for, told
+from web.auth.requests import MAX_BODY_BYTES, NO_STORE, asked
 from web.auth.strangers import STRANGER_REQUESTS_PER_MINUTE
 from web.errors import request_id_of, retry_headers, status_of
 from web.ingest.body import read_body
