@@ -17,7 +17,7 @@ from core.invitations import members_full
 from core.link_tokens import LinkKind, hash_of
 from core.members import limits_of, lock_members
 from core.passwords import Passwords, checked_password
-from core.people import Person, checked_person_name
+from core.people import Person, checked_person_name, insert_member
 from core.permissions import Role
 from core.queries import named
 from core.tenancy import PersonId, Tenant
@@ -27,7 +27,6 @@ LOCK_OPEN = named("invitations", "lock_open_invitation")
 ACCEPT = named("invitations", "accept_invitation")
 COUNT_SEATS = named("invitations", "count_seats")
 INSERT_PERSON = named("invitations", "insert_invited_person")
-INSERT_MEMBER = named("members", "insert_member")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +102,7 @@ async def accept_invitation(database: Database, passwords: Passwords, answer: An
         BadInput: `invalid_link`; a name or password that a new person cannot have.
         Unauthenticated: not the password of the person who has the address.
         PermissionDenied: `other_address`: signed in with another one.
-        Conflict: `already_member`; `try_again`: the person was made by somebody else meanwhile.
+        Conflict: `already_a_member`; `try_again`: the person was made by somebody else meanwhile.
         TooMany: the tier's members are used up; the invitation stays open.
     """
     invitation = await find_invitation(database, answer.token)
@@ -118,8 +117,7 @@ async def accept_invitation(database: Database, passwords: Passwords, answer: An
             await _take_seat(session, tenant)
             if isinstance(who, _NewPerson):
                 await session.execute(INSERT_PERSON, who.id, row["email"], who.name, who.password_hash)
-            if await session.fetchrow(INSERT_MEMBER, person_id, row["role"]) is None:
-                raise Conflict("You are a member of that tenant already.", code="already_member")
+            await insert_member(session, invitation.tenant.id, person_id, Role(row["role"]))
             await session.execute(ACCEPT, row["id"], person_id)
             author = Author(invitation.tenant.id, f"person:{person_id}", request_id)
             # Not whether the person is new: that would tell of other tenants.

@@ -90,7 +90,7 @@ async def invite_member(database: Database, settings: Settings, authority: Autho
     Raises:
         BadInput: no address.
         PermissionDenied: the authority may not make members of that role.
-        Conflict: `already_member`, `already_invited`.
+        Conflict: `already_a_member`, `already_invited`.
         TooMany: the tier's members, or a day's invitations, are used up.
     """
     email = checked_email(email)
@@ -218,7 +218,7 @@ async def _refuse_known(session: Session, email: str) -> None:
     row = await session.fetchrow(FIND_STANDING, email)
     assert row is not None
     if row["is_member"]:
-        raise Conflict("There is a member with that e-mail.", code="already_member", field="email")
+        raise Conflict("There is a member with that e-mail.", code="already_a_member", field="email")
     if row["open_id"] is not None and not row["is_expired"]:
         raise Conflict(
             "That e-mail is invited already; resendInvitation sends the invitation again.",

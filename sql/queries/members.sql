@@ -55,9 +55,3 @@ WHERE tenant_id = (SELECT current_setting('app.current_tenant')::uuid) AND perso
 -- remove_member(person_id)
 -- The end of a membership.
 DELETE FROM members WHERE tenant_id = (SELECT current_setting('app.current_tenant')::uuid) AND person_id = $1;
-
--- insert_member(person_id, role)
--- A new member; nothing when the person is one.
-INSERT INTO members (tenant_id, person_id, role)
-VALUES ((SELECT current_setting('app.current_tenant')::uuid), $1, $2)
-ON CONFLICT (tenant_id, person_id) DO NOTHING RETURNING person_id;

@@ -8,12 +8,10 @@ from core import accounts
 from core.database import Database
 from core.members import Authority, Member, load_members
 from core.passwords import hash_password
-from core.people import insert_person
+from core.people import insert_member, insert_person
 from core.permissions import Role
-from core.queries import named
 from core.tenancy import PersonId, Principal, Tenant, Tier
 
-INSERT_MEMBER = named("members", "insert_member")
 PASSWORD = "seven lamps above 4 rivers"
 _numbers = itertools.count(1)
 
@@ -35,7 +33,7 @@ async def make_person(
 async def join(database: Database, tenant: Tenant, person_id: PersonId, role: Role) -> Member:
     """Makes a person a member."""
     async with database.as_tenant(tenant.id, is_write=True) as session:
-        await session.fetchrow(INSERT_MEMBER, person_id, role.value)
+        await insert_member(session, tenant.id, person_id, role)
     (member,) = await load_members(database, tenant.id, [person_id])
     assert member is not None
     return member

@@ -211,7 +211,7 @@ async def test_a_member_is_not_made_twice(
     await join(database, tenant, person_id, Role.VIEWER)
     with pytest.raises(Conflict) as refusal:
         await accept(database, passwords, token, "", PASSWORD)
-    assert refusal.value.code == "already_member"
+    assert refusal.value.code == "already_a_member"
     assert await names(database, tenant) == [("late9@example.com", Role.VIEWER)]
 
 

@@ -118,7 +118,7 @@ async def test_members_and_invited_ones_are_not_invited_again_until_the_invitati
     await make_member(database, tenant, Role.VIEWER, email="member@example.com")
     with pytest.raises(Conflict) as refusal:
         await invite(database, settings, tenant, "member@example.com")
-    assert refusal.value.code == "already_member"
+    assert refusal.value.code == "already_a_member"
     first = await invite(database, settings, tenant)
     with pytest.raises(Conflict) as refusal:
         await invite(database, settings, tenant)
