@@ -25,6 +25,7 @@ from core.kafka.client import (
     METADATA_SECONDS,
     STUCK_SECONDS,
     Pulse,
+    heed_group_errors,
     is_answering,
     kafka_errors,
     stop_within,
@@ -165,6 +166,7 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 max_poll_interval_ms=300_000,
                 request_timeout_ms=int(REQUEST_SECONDS * 1000),
             )
+            heed_group_errors(consumer)
             consumer.subscribe(pattern=f"(?:{self._topics.pattern})\\Z", listener=self)
             try:
                 async with asyncio.timeout(JOIN_SECONDS):
