@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from core.database import Database
 from core.eventlog import EventLog
 from core.idempotency import Idempotency
+from core.ingest_counts import CountFlusher
 from core.live import LiveBroadcast
 from core.log import open_log
+from core.outcomes import IngestCounts
 from core.quota import MonthQuota
 from core.ratelimit import RateLimiter
 from core.seen import SeenIds
@@ -34,6 +36,7 @@ class Services:
     keys: KeyRing
     quota: MonthQuota
     idempotency: Idempotency
+    counts: IngestCounts
 
 
 def pool_size_of(web_workers: int) -> int:
@@ -59,4 +62,6 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         stack.push_async_callback(seen.close)
         live = await stack.enter_async_context(LiveBroadcast(settings.redis_url))
         keys = KeyRing(database, settings.master_key_bytes())
-        yield Services(settings, database, log, limiter, seen, live, keys, quota, idempotency)
+        counts = IngestCounts()
+        await stack.enter_async_context(CountFlusher(database, counts, live).running())
+        yield Services(settings, database, log, limiter, seen, live, keys, quota, idempotency, counts)
