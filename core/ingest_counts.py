@@ -90,10 +90,11 @@ class CountFlusher:
                 await self._live.publish(live_channel(tenant_id), notice)
 
     async def _run(self, stop: asyncio.Event) -> None:
-        while not stop.is_set():
+        is_last = False
+        while not is_last:
             with suppress(TimeoutError):
                 async with asyncio.timeout(FLUSH_SECONDS):
-                    await stop.wait()
+                    is_last = await stop.wait()
             try:
                 await self.flush()
             except Exception:
