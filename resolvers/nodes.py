@@ -11,11 +11,13 @@ from typing import Any, TypeVar
 import strawberry
 from strawberry import Info
 
+from core.api_keys import load_keys
 from core.dead_letters import Place
 from core.errors import BadInput
 from core.metrics import BUILT_IN
 from core.own_letters import find_own
 from core.permissions import Permission
+from resolvers.api_keys import key_id_of
 from resolvers.context import Context, Load
 from resolvers.events import event_key, load_events
 from resolvers.global_ids import parse_global_id
@@ -61,6 +63,7 @@ KINDS: dict[str, Kind] = {
     "Event": Kind(Permission.EVENTS_READ, loaded(load_events, event_key)),
     "Session": Kind(Permission.IDENTITY_READ, find_own_session),
     "DeadLetter": Kind(Permission.DEAD_LETTERS_READ, loaded(find_own, Place.parse)),
+    "ApiKey": Kind(Permission.KEYS_READ, loaded(load_keys, key_id_of)),
 }
 
 

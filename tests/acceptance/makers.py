@@ -6,12 +6,15 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
+from core.api_keys import create_key
 from core.database import Database
 from core.dead_letters import Place
 from core.eventlog import Offset, Partition
+from core.key_requests import Grantor, KeyRequest
+from core.permissions import Scope
 from core.queries import named
 from core.settings import Settings
-from core.tenancy import Tenant
+from core.tenancy import KeyKind, Tenant
 from pipeline.prepared import prepare
 from pipeline.store import Store
 from resolvers.events import EPOCH
@@ -49,9 +52,17 @@ async def dead_letter(database: Database, settings: Settings, tenant: Tenant) ->
     return global_id("DeadLetter", str(Place("aggregate", "events.enriched", 0, Offset(offset))))
 
 
+async def api_key(database: Database, settings: Settings, tenant: Tenant) -> str:
+    asked = KeyRequest(kind=KeyKind.SECRET, name="made", scopes=frozenset({Scope.METRICS_READ}))
+    grantor, master_key = Grantor.operator(tenant.id), settings.master_key_bytes()
+    made = await create_key(database, tenant.id, asked, grantor, master_key=master_key)
+    return global_id("ApiKey", made.key_id)
+
+
 MAKERS: dict[str, Make] = {
     "Tenant": tenant_itself,
     "Metric": metric,
     "Event": event,
     "DeadLetter": dead_letter,
+    "ApiKey": api_key,
 }

@@ -46,6 +46,7 @@ pytestmark = pytest.mark.slow
 CORE = schema._schema
 SAMPLES: dict[str, Any] = {
     "String": "x", "ID": "", "Int": 1, "Float": 1.0, "Boolean": False, "DateTime": "2026-01-31T00:00:00Z", "JSON": {},
+    "Date": "2026-01-31",
 }  # fmt: skip
 NO_ID = global_id("Nothing", "0")
 _numbers = itertools.count(1)
