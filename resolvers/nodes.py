@@ -12,6 +12,7 @@ from uuid import UUID
 import strawberry
 from strawberry import Info
 
+from core.api_keys import load_keys
 from core.dead_letters import Place
 from core.errors import BadInput
 from core.invitations import load_invitations
@@ -19,6 +20,7 @@ from core.members import load_members
 from core.metrics import BUILT_IN
 from core.own_letters import find_own
 from core.permissions import Permission
+from resolvers.api_keys import key_id_of
 from resolvers.context import Context, Load
 from resolvers.events import event_key, load_events
 from resolvers.global_ids import parse_global_id
@@ -64,6 +66,7 @@ KINDS: dict[str, Kind] = {
     "Event": Kind(Permission.EVENTS_READ, loaded(load_events, event_key)),
     "Session": Kind(Permission.IDENTITY_READ, find_own_session),
     "DeadLetter": Kind(Permission.DEAD_LETTERS_READ, loaded(find_own, Place.parse)),
+    "ApiKey": Kind(Permission.KEYS_READ, loaded(load_keys, key_id_of)),
     "Member": Kind(Permission.MEMBERS_READ, loaded(load_members, UUID)),
     "Invitation": Kind(Permission.MEMBERS_WRITE, loaded(load_invitations, UUID)),
 }

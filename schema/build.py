@@ -10,6 +10,7 @@ from strawberry.schema.config import StrawberryConfig
 
 from core.permissions import Permission
 from resolvers.nodes import resolve_node, resolve_nodes
+from schema.api_keys import ApiKey, ApiKeyMutations
 from schema.costs import Costs, costs_of
 from schema.dead_letters import DeadLetter, DeadLetterMutations
 from schema.events import Event
@@ -24,7 +25,7 @@ from schema.prepare import CACHE_ENTRIES
 from schema.scalars import SCALARS
 from schema.sessions import Session, SessionMutations
 from schema.subscription import Subscription
-from schema.tenants import Tenant, Viewer, resolve_tenant, resolve_viewer
+from schema.tenants import Tenant, TenantMutations, Viewer, resolve_tenant, resolve_viewer
 
 
 @strawberry.type(description="What may be read.")
@@ -51,7 +52,14 @@ class Query:
 # One class of mutations a topic, each in its topic's module.
 @strawberry.type(description="What may be changed.")
 class Mutation(
-    IngestMutations, DeadLetterMutations, PersonMutations, SessionMutations, MemberMutations, InvitationMutations
+    IngestMutations,
+    DeadLetterMutations,
+    PersonMutations,
+    SessionMutations,
+    ApiKeyMutations,
+    TenantMutations,
+    MemberMutations,
+    InvitationMutations,
 ):
     pass
 
@@ -67,7 +75,7 @@ schema = QuietSchema(
     query=Query,
     mutation=Mutation,
     subscription=Subscription,
-    types=[Tenant, Metric, Event, DeadLetter, Session, Member, Invitation],
+    types=[Tenant, Metric, Event, DeadLetter, Session, ApiKey, Member, Invitation],
     config=StrawberryConfig(scalar_map=SCALARS, disable_field_suggestions=True),
     extensions=[lambda: ParserCache(maxsize=CACHE_ENTRIES), lambda: ValidationCache(maxsize=CACHE_ENTRIES)],
 )

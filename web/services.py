@@ -10,8 +10,10 @@ from core.attempts import Attempts
 from core.database import Database
 from core.eventlog import EventLog
 from core.idempotency import Idempotency
+from core.ingest_counts import CountFlusher
 from core.live import LiveBroadcast
 from core.log import open_log
+from core.outcomes import IngestCounts
 from core.passwords import Passwords
 from core.quota import MonthQuota
 from core.ratelimit import RateLimiter
@@ -42,6 +44,7 @@ class Services:
     passwords: Passwords
     attempts: Attempts
     sign_in: SignIn
+    counts: IngestCounts
 
 
 def pool_size_of(web_workers: int) -> int:
@@ -72,7 +75,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         attempts = Attempts(limiter)
         sign_in = SignIn(database, settings, passwords, attempts)
         sessions = SessionRing(database, settings.public_base)
+        counts = IngestCounts()
+        await stack.enter_async_context(CountFlusher(database, counts, live).running())
         yield Services(
             settings, database, log, limiter, seen, live, keys, quota, idempotency,
-            sessions, passwords, attempts, sign_in,
+            sessions, passwords, attempts, sign_in, counts,
         )  # fmt: skip
