@@ -36,6 +36,7 @@ VALUES: dict[str, dict[str, Any]] = {
     "tenants": {"tier": "self_hosted"},
     "api_keys": {"kind": "secret"},
     "members": {"role": "viewer"},
+    "invitations": {"role": "viewer"},
     "events": {"retention_class": "self_hosted"},
     "people": {"email": "x@example.org"},
 }
