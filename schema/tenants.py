@@ -9,22 +9,24 @@ import strawberry
 from strawberry import Info
 
 from core.metrics import BUILT_IN
-from core.permissions import Permission, Role
+from core.permissions import Permission
 from core.tenancy import PrincipalKind, Tier
 from core.tenancy import Tenant as TenantRow
 from resolvers.context import Context
 from resolvers.dead_letters import list_dead_letters
 from resolvers.events import list_events
 from resolvers.global_ids import global_id
+from resolvers.questions import find_question, list_questions
 from resolvers.tenants import list_metrics, month_usage
 from schema.dead_letters import DeadLetter
 from schema.events import Event, EventFilter
 from schema.guarded import guarded, shown_to
 from schema.metrics import Metric
 from schema.node import Connection, Node
+from schema.questions import SavedQuestion, wanted_of
+from schema.roles import RoleType
 
 TierType = strawberry.enum(Tier, description="What a tenant pays for; decides its limits.")
-RoleType = strawberry.enum(Role, description="What a member is; each may all that the one before it may.")
 PrincipalKindType = strawberry.enum(PrincipalKind, description="What kind of caller it is.")
 
 
@@ -89,6 +91,28 @@ class Tenant(Node):
     ) -> Connection[Event]:
         page = await list_events(info.context, (filter or EventFilter()).to_domain(), first, after)
         return cast(Connection[Event], page)
+
+    @guarded(Permission.QUESTIONS_READ, "One saved question that the caller may see, by its global id; else an error.")
+    async def question(self, info: Info[Context, None], id: strawberry.ID) -> SavedQuestion:
+        return cast(SavedQuestion, await find_question(info.context, id))
+
+    @guarded(
+        Permission.QUESTIONS_READ,
+        "Its saved questions that the caller may see, newest first. `search` stands in the name or description, "
+        "whatever its case; `tag` is one of the tags. With `deleted`, those of the last 30 days that the caller may "
+        "restore.",
+    )
+    async def questions(
+        self,
+        info: Info[Context, None],
+        search: str | None = None,
+        tag: str | None = None,
+        deleted: bool = False,
+        first: int | None = None,
+        after: str | None = None,
+    ) -> Connection[SavedQuestion]:
+        page = await list_questions(info.context, wanted_of(search, tag, deleted), first, after)
+        return cast(Connection[SavedQuestion], page)
 
     @guarded(Permission.DEAD_LETTERS_READ, "Its records that no worker could process, newest first.")
     async def dead_letters(

@@ -8,6 +8,7 @@ from core.errors import TooMany, Unauthenticated
 from core.ingest import Ingest
 from core.ratelimit import Allowance
 from core.retention import Retention
+from core.shares import cost_budget, is_share_token
 from core.tenancy import UNLIMITED_REQUESTS_PER_MINUTE, KeyKind
 from query.engine import QueryEngine
 from resolvers.context import Backends, Context, Loaders
@@ -34,17 +35,20 @@ class GraphQLDoor:
             live=services.live,
             heartbeat_seconds=services.settings.heartbeat_seconds,
             cursor_key=services.settings.master_key_bytes(),
+            budgets=services.budgets,
         )
 
     async def identify(self, authorization: str) -> Caller:
         """Who sends this `Authorization`.
 
         Raises:
-            Unauthenticated: no secret key, or not a good one.
+            Unauthenticated: no secret key or share link, or not a good one.
         """
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise Unauthenticated("Send Authorization: Bearer cm_sk_…, a secret key with the scope metrics:read.")
+        if is_share_token(token.strip()):
+            return await self.services.links.caller(token.strip())
         known = await self.services.keys.by_bearer(token.strip())
         if known.key.kind is not KeyKind.SECRET:
             raise Unauthenticated("A publishable key can only send events; use a secret key here.")
@@ -54,6 +58,18 @@ class GraphQLDoor:
         """One token of the caller's bucket."""
         rate = self.services.settings.requests_per_minute or caller.principal.tenant.limits.requests_per_minute
         return await self.services.limiter.take(caller.bucket, rate or UNLIMITED_REQUESTS_PER_MINUTE)
+
+    async def spend(self, caller: Caller, cost: int) -> None:
+        """Takes what an operation costs from a share link's budget, and counts the link's use; nothing of others.
+
+        Raises:
+            TooMany: the budget is spent.
+            InvalidRequest: the operation costs more than all of it.
+        """
+        if caller.share is None:
+            return
+        await self.services.budgets.spend(cost_budget(caller.share), max(1, cost))
+        self.services.links.count(caller.share)
 
     def context(self, caller: Caller, allowance: Allowance | None, request_id: str) -> Context:
         """A new operation's context; its loaders are its own."""
@@ -65,6 +81,7 @@ class GraphQLDoor:
             allowance=allowance,
             request_id=request_id,
             loaders=Loaders(self.services.database, caller.principal.tenant.id),
+            share=caller.share,
         )
 
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from core.budget import Budgets
 from core.database import Database
 from core.eventlog import EventLog
 from core.idempotency import Idempotency
@@ -16,6 +17,7 @@ from core.ratelimit import RateLimiter
 from core.seen import SeenIds
 from core.settings import Settings
 from web.auth.keys import KeyRing
+from web.auth.links import LinkRing
 
 # Of each of the two pools that are used here, in all workers together.
 CONNECTIONS = 16
@@ -32,6 +34,8 @@ class Services:
     seen: SeenIds
     live: LiveBroadcast
     keys: KeyRing
+    links: LinkRing
+    budgets: Budgets
     quota: MonthQuota
     idempotency: Idempotency
 
@@ -59,4 +63,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         stack.push_async_callback(seen.close)
         live = await stack.enter_async_context(LiveBroadcast(settings.redis_url))
         keys = KeyRing(database, settings.master_key_bytes())
-        yield Services(settings, database, log, limiter, seen, live, keys, quota, idempotency)
+        links = LinkRing(database)
+        stack.push_async_callback(links.close)
+        budgets = Budgets(settings.redis_url, settings.web_workers)
+        stack.push_async_callback(budgets.close)
+        yield Services(settings, database, log, limiter, seen, live, keys, links, budgets, quota, idempotency)
