@@ -11,12 +11,13 @@ import time
 from dataclasses import dataclass
 
 from core.errors import InvalidRequest, TooMany
-from core.ratelimit import AWAY_SECONDS, LIMITER_SECONDS
 from core.topics import budget_key
 from core.valkey import VALKEY_AWAY, open_valkey
 
 log = logging.getLogger(__name__)
 
+BUDGET_SECONDS = 0.5
+AWAY_SECONDS = 1.0
 MAX_LOCAL = 10_000
 
 # KEYS: bucket. ARGV: capacity, refill a second, what must be there, what is taken if it is.
@@ -56,7 +57,7 @@ class Budgets:
     """All budgets of an installation. `processes`: how many share one while nobody can tell what the others spend."""
 
     def __init__(self, url: str, processes: int = 1) -> None:
-        self._client = open_valkey(url, seconds=LIMITER_SECONDS, connections=16)
+        self._client = open_valkey(url, seconds=BUDGET_SECONDS, connections=64)
         self._script = self._client.register_script(_SPEND)
         self._processes = processes
         self._local: dict[str, _LocalBucket] = {}
