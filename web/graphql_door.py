@@ -8,7 +8,7 @@ from core.errors import TooMany, Unauthenticated
 from core.ingest import Ingest
 from core.ratelimit import Allowance
 from core.retention import Retention
-from core.shares import cost_budget, is_share_token
+from core.shares import cost_budget, is_share_token, rows_budget
 from core.tenancy import UNLIMITED_REQUESTS_PER_MINUTE, KeyKind
 from query.engine import QueryEngine
 from resolvers.context import Backends, Context, Loaders
@@ -60,14 +60,16 @@ class GraphQLDoor:
         return await self.services.limiter.take(caller.bucket, rate or UNLIMITED_REQUESTS_PER_MINUTE)
 
     async def spend(self, caller: Caller, cost: int) -> None:
-        """Takes what an operation costs from a share link's budget, and counts the link's use; nothing of others.
+        """Takes what an operation costs from a share link's budget, and counts the link's use; nothing of others. Rows
+        are taken when they are read; here an operation is refused while none are left.
 
         Raises:
-            TooMany: the budget is spent.
-            InvalidRequest: the operation costs more than all of it.
+            TooMany: a budget is spent.
+            InvalidRequest: the operation costs more than all of one.
         """
         if caller.share is None:
             return
+        await self.services.budgets.require(rows_budget(caller.share))
         await self.services.budgets.spend(cost_budget(caller.share), max(1, cost))
         self.services.links.count(caller.share)
 
