@@ -22,8 +22,8 @@ from core.seen import SeenIds
 from core.settings import Settings
 from core.sign_in import SignIn
 from web.auth.keys import KeyRing
-from web.auth.links import LinkRing
 from web.auth.sessions import SessionRing
+from web.auth.shares import LinkRing
 
 # Of each of the two pools that are used here, in all workers together.
 CONNECTIONS = 16

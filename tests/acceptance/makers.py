@@ -10,8 +10,10 @@ from core.api_keys import create_key
 from core.database import Database
 from core.dead_letters import Place
 from core.eventlog import Offset, Partition
+from core.invitations import invite_member
 from core.key_requests import Grantor, KeyRequest
-from core.permissions import Scope
+from core.members import Authority
+from core.permissions import Role, Scope
 from core.queries import named
 from core.questions import Draft, Question, Questions
 from core.sessions import open_session
@@ -87,6 +89,16 @@ async def session(database: Database, settings: Settings, owner: Principal) -> s
     return global_id("Session", str(opened.session_id))
 
 
+async def member(database: Database, settings: Settings, owner: Principal) -> str:
+    return global_id("Member", str(owner.person_id))
+
+
+async def invitation(database: Database, settings: Settings, owner: Principal) -> str:
+    authority = Authority.operator(owner.tenant.id)
+    made = await invite_member(database, settings, authority, f"{uuid4().hex}@people.example", Role.VIEWER)
+    return global_id("Invitation", str(made.invitation.id))
+
+
 MAKERS: dict[str, Make] = {
     "Tenant": tenant_itself,
     "Metric": metric,
@@ -96,4 +108,6 @@ MAKERS: dict[str, Make] = {
     "SavedQuestion": saved_question,
     "ShareLink": share_link,
     "Session": session,
+    "Member": member,
+    "Invitation": invitation,
 }
