@@ -22,8 +22,11 @@ from schema.metrics import Breakdown, Metric, MetricSeries, resolve_breakdown, r
 from schema.node import Node
 from schema.people import PersonMutations
 from schema.prepare import CACHE_ENTRIES
+from schema.questions import QuestionMutations, SavedQuestion
 from schema.scalars import SCALARS
 from schema.sessions import Session, SessionMutations
+from schema.shared import SharedObject, SharedQuestion, resolve_shared_object, resolve_shared_question
+from schema.shares import ShareLink, ShareMutations
 from schema.subscription import Subscription
 from schema.tenants import Tenant, TenantMutations, Viewer, resolve_tenant, resolve_viewer
 
@@ -47,6 +50,14 @@ class Query:
         cost=10,
         resolver=resolve_breakdown,
     )
+    shared_object: SharedObject = guarded(
+        Permission.SHARED_READ, "What the caller's share link shows.", resolver=resolve_shared_object
+    )
+    shared_question: SharedQuestion | None = guarded(
+        Permission.SHARED_READ,
+        "The same where it is a saved question; else null.",
+        resolver=resolve_shared_question,
+    )
 
 
 # One class of mutations a topic, each in its topic's module.
@@ -58,6 +69,8 @@ class Mutation(
     SessionMutations,
     ApiKeyMutations,
     TenantMutations,
+    QuestionMutations,
+    ShareMutations,
     MemberMutations,
     InvitationMutations,
 ):
@@ -75,7 +88,19 @@ schema = QuietSchema(
     query=Query,
     mutation=Mutation,
     subscription=Subscription,
-    types=[Tenant, Metric, Event, DeadLetter, Session, ApiKey, Member, Invitation],
+    types=[
+        Tenant,
+        Metric,
+        Event,
+        DeadLetter,
+        Session,
+        ApiKey,
+        SavedQuestion,
+        ShareLink,
+        SharedQuestion,
+        Member,
+        Invitation,
+    ],
     config=StrawberryConfig(scalar_map=SCALARS, disable_field_suggestions=True),
     extensions=[lambda: ParserCache(maxsize=CACHE_ENTRIES), lambda: ValidationCache(maxsize=CACHE_ENTRIES)],
 )

@@ -17,7 +17,7 @@ from resolvers.global_ids import global_id
 from resolvers.invitations import invite_member, resend_invitation, revoke_invitation
 from schema.guarded import mutation, shown_to
 from schema.node import Node
-from schema.people import RoleType
+from schema.roles import RoleType
 
 InvitationStateType = strawberry.enum(InvitationState, description="What became of an invitation so far.")
 MessageStateType = strawberry.enum(

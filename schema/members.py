@@ -15,7 +15,7 @@ from resolvers.global_ids import global_id
 from resolvers.members import change_member_role, leave_tenant, may_see_address, remove_member
 from schema.guarded import mutation, shown_to
 from schema.node import Node
-from schema.people import RoleType
+from schema.roles import RoleType
 
 
 @shown_to(Permission.MEMBERS_READ)

@@ -20,6 +20,7 @@ from resolvers.global_ids import global_id
 from resolvers.invitations import list_invitations
 from resolvers.members import list_members
 from resolvers.people import list_own_tenants, viewer_person
+from resolvers.questions import find_question, list_questions
 from resolvers.sessions import list_own_sessions
 from resolvers.tenants import list_metrics, update_tenant
 from resolvers.usage import month_usage, usage_by_day
@@ -31,7 +32,9 @@ from schema.invitations import Invitation
 from schema.members import Member
 from schema.metrics import Metric
 from schema.node import Connection, Node
-from schema.people import Person, RoleType, TenantMembership
+from schema.people import Person, TenantMembership
+from schema.questions import SavedQuestion, wanted_of
+from schema.roles import RoleType
 from schema.sessions import Session
 from schema.usage import DayUsage, Usage
 
@@ -107,6 +110,28 @@ class Tenant(Node):
     ) -> Connection[Event]:
         page = await list_events(info.context, (filter or EventFilter()).to_domain(), first, after)
         return cast(Connection[Event], page)
+
+    @guarded(Permission.QUESTIONS_READ, "One saved question that the caller may see, by its global id; else an error.")
+    async def question(self, info: Info[Context, None], id: strawberry.ID) -> SavedQuestion:
+        return cast(SavedQuestion, await find_question(info.context, id))
+
+    @guarded(
+        Permission.QUESTIONS_READ,
+        "Its saved questions that the caller may see, newest first. `search` stands in the name or description, "
+        "whatever its case; `tag` is one of the tags. With `deleted`, those of the last 30 days that the caller may "
+        "restore.",
+    )
+    async def questions(
+        self,
+        info: Info[Context, None],
+        search: str | None = None,
+        tag: str | None = None,
+        deleted: bool = False,
+        first: int | None = None,
+        after: str | None = None,
+    ) -> Connection[SavedQuestion]:
+        page = await list_questions(info.context, wanted_of(search, tag, deleted), first, after)
+        return cast(Connection[SavedQuestion], page)
 
     @guarded(Permission.DEAD_LETTERS_READ, "Its records that no worker could process, newest first.")
     async def dead_letters(

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from core.attempts import Attempts
+from core.budget import Budgets
 from core.database import Database
 from core.eventlog import EventLog
 from core.idempotency import Idempotency
@@ -22,6 +23,7 @@ from core.settings import Settings
 from core.sign_in import SignIn
 from web.auth.keys import KeyRing
 from web.auth.sessions import SessionRing
+from web.auth.shares import LinkRing
 
 # Of each of the two pools that are used here, in all workers together.
 CONNECTIONS = 16
@@ -38,6 +40,8 @@ class Services:
     seen: SeenIds
     live: LiveBroadcast
     keys: KeyRing
+    links: LinkRing
+    budgets: Budgets
     quota: MonthQuota
     idempotency: Idempotency
     sessions: SessionRing
@@ -77,7 +81,11 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         sessions = SessionRing(database, settings.public_base)
         counts = IngestCounts()
         await stack.enter_async_context(CountFlusher(database, counts, live).running())
+        links = LinkRing(database)
+        stack.push_async_callback(links.close)
+        budgets = Budgets(settings.redis_url, settings.web_workers)
+        stack.push_async_callback(budgets.close)
         yield Services(
-            settings, database, log, limiter, seen, live, keys, quota, idempotency,
+            settings, database, log, limiter, seen, live, keys, links, budgets, quota, idempotency,
             sessions, passwords, attempts, sign_in, counts,
         )  # fmt: skip

@@ -24,6 +24,17 @@ GRANT SELECT ON events, event_ids, rollup_1m, rollup_5m, rollup_1h, daily_usage,
 
 GRANT DELETE ON dead_letters TO cm_app;
 
+-- Whose an object is never changes; what is deleted is purged by a worker.
+GRANT SELECT, INSERT ON questions, share_links TO cm_app;
+GRANT UPDATE (name, description, query, tags, viewers, editors, managers, revision, access_revision, updated_at,
+    updated_by, deleted_at) ON questions TO cm_app;
+GRANT UPDATE (revoked_at, revoked_by) ON share_links TO cm_app;
+GRANT SELECT (tenant_id, id, deleted_at), DELETE ON questions TO cm_writer;
+GRANT SELECT (tenant_id, id, object_kind, object_id, expires_at, revoked_at), DELETE ON share_links TO cm_writer;
+-- A link is worth no more than its maker: the door looks at whether that one still manages the object.
+GRANT SELECT (tenant_id, id, owner, viewers, editors, managers, deleted_at) ON questions TO cm_doorkeeper;
+GRANT SELECT, UPDATE (last_used_at, uses) ON share_links TO cm_doorkeeper;
+
 GRANT SELECT ON tenants TO cm_writer;
 GRANT SELECT, INSERT ON events TO cm_writer;
 GRANT SELECT, INSERT, DELETE ON event_ids TO cm_writer;
