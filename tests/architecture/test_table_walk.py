@@ -36,7 +36,6 @@ VALUES: dict[str, dict[str, Any]] = {
     "tenants": {"tier": "self_hosted"},
     "api_keys": {"kind": "secret"},
     "members": {"role": "viewer"},
-    "invitations": {"role": "viewer"},
     "events": {"retention_class": "self_hosted"},
     "invitations": {"role": "viewer"},
     "share_links": {"object_kind": "question"},
