@@ -220,6 +220,7 @@ async def test_the_application_makes_nobody_who_is_not_invited_to_its_tenant(
 ) -> None:
     other = await make_tenant(database, f"elsewhere-{tenant.slug}")
     await token_for(database, settings, other, "elsewhere10@example.com")
+    await token_for(database, settings, tenant, "open10@example.com")
     issued = await invite_member(database, settings, Authority.operator(tenant.id), "gone10@example.com", Role.VIEWER)
     await revoke_invitation(database, Authority.operator(tenant.id), issued.invitation.id)
     (ended,) = await load_invitations(database, tenant.id, [issued.invitation.id])

@@ -96,9 +96,21 @@ async def test_nobody_raises_himself_and_an_admin_may_step_down(database: Databa
         await change_member_role(database, as_member(tenant, admin), admin.person_id, Role.OWNER)
     lowered = await change_member_role(database, as_member(tenant, admin), admin.person_id, Role.VIEWER)
     assert lowered.role is Role.VIEWER
-    # The principal of a request that began before still says admin: what counts is what the member is now.
     with pytest.raises(PermissionDenied):
-        await change_member_role(database, as_member(tenant, admin), admin.person_id, Role.ADMIN)
+        await change_member_role(database, as_member(tenant, lowered), admin.person_id, Role.ADMIN)
+
+
+async def test_what_counts_is_what_a_member_is_now_and_not_when_its_request_began(
+    database: Database, tenant: Tenant
+) -> None:
+    owner, viewer = await make_member(database, tenant, Role.OWNER), await make_member(database, tenant, Role.VIEWER)
+    admin = await make_member(database, tenant, Role.ADMIN)
+    before = as_member(tenant, admin)
+    await change_member_role(database, as_member(tenant, owner), admin.person_id, Role.EDITOR)
+    with pytest.raises(PermissionDenied):
+        await change_member_role(database, before, viewer.person_id, Role.EDITOR)
+    with pytest.raises(PermissionDenied):
+        await remove_member(database, before, viewer.person_id)
 
 
 async def test_the_last_owner_stays_whatever_it_tries(database: Database, tenant: Tenant) -> None:
