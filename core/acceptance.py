@@ -25,6 +25,7 @@ from core.tenancy import PersonId, Tenant
 FIND_BY_TOKEN = named("invitations", "find_invitation_by_token")
 LOCK_OPEN = named("invitations", "lock_open_invitation")
 ACCEPT = named("invitations", "accept_invitation")
+CANCEL_MESSAGE = named("outbox", "cancel_message")
 COUNT_SEATS = named("invitations", "count_seats")
 INSERT_PERSON = named("invitations", "insert_invited_person")
 
@@ -119,6 +120,8 @@ async def accept_invitation(database: Database, passwords: Passwords, answer: An
                 await session.execute(INSERT_PERSON, who.id, row["email"], who.name, who.password_hash)
             await insert_member(session, invitation.tenant.id, person_id, Role(row["role"]))
             await session.execute(ACCEPT, row["id"], person_id)
+            # The link was handed over; it need not be sent as well.
+            await session.execute(CANCEL_MESSAGE, row["message_id"], "the invitation was accepted")
             author = Author(invitation.tenant.id, f"person:{person_id}", request_id)
             # Not whether the person is new: that would tell of other tenants.
             diff = {"email": row["email"], "role": row["role"]}

@@ -14,13 +14,14 @@ from core.database import Database, as_owner
 from core.errors import BadInput, Conflict, PermissionDenied, TooMany, Unauthenticated
 from core.invitations import InvitationState, invite_member, load_invitations, resend_invitation, revoke_invitation
 from core.members import Authority, list_members
+from core.outbox import MessageState
 from core.passwords import Passwords
 from core.people import find_person, find_person_by_email
 from core.permissions import Role
 from core.settings import Settings
 from core.tenancy import Tenant, Tier
 from tests.core.people_builder import PASSWORD, join, make_member, make_person, make_tenant
-from tests.core.test_invitations import backdate
+from tests.core.test_invitations import backdate, outbox
 from tests.core.test_members import trail
 
 NEW_PASSWORD = "nine herons cross 2 fields"
@@ -62,6 +63,8 @@ async def test_a_new_person_is_made_with_name_and_password_and_it_is_in_the_trai
     assert person is not None and (person.id, person.name) == (accepted.person_id, "Ada L.")
     assert (await passwords.verified(NEW_PASSWORD, person.password_hash)).is_good
     assert await names(database, tenant) == [("new1@example.com", Role.EDITOR)]
+    (message,) = await outbox(database, settings, tenant)
+    assert (message.state, message.last_error) == (MessageState.GIVEN_UP, "the invitation was accepted")
     assert [entry[:2] for entry in await trail(settings, tenant)][-1] == (
         f"person:{person.id}", "invitation.accept",
     )  # fmt: skip
