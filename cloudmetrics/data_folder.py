@@ -151,6 +151,8 @@ class DataFolder:
         made = {f"{PREFIX}{role.upper()}_URL": self.database_url(role) for role in ROLES}
         made[f"{PREFIX}REDIS_URL"] = f"unix://{quote(str(self.valkey_socket))}?db=0"
         made[f"{PREFIX}MASTER_KEY"] = self.secrets()["master_key"]
+        if not environ.get(f"{PREFIX}EXPORT_FOLDER"):
+            made[f"{PREFIX}EXPORT_FOLDER"] = str(self.path / "exports")
         if f"{PREFIX}TIMESCALEDB" not in environ:
             made[f"{PREFIX}TIMESCALEDB"] = self.read("store").get("timescaledb", "")
         if host is not None:

@@ -54,7 +54,7 @@ class KeyRequest:
 
 
 def tenant_of(row: Any) -> Tenant:
-    """A tenant from a row with `tenant_id, slug, name, tier, created_at, is_demo`."""
+    """A tenant from a row with `tenant_id, slug, name, tier, created_at, is_demo, ends_at`."""
     return Tenant(
         TenantId(UUID(str(row["tenant_id"]))),
         row["slug"],
@@ -62,6 +62,7 @@ def tenant_of(row: Any) -> Tenant:
         Tier(row["tier"]),
         row["created_at"],
         row["is_demo"],
+        row["ends_at"],
     )
 
 

@@ -33,6 +33,7 @@ WITHIN: dict[str, tuple[float, float]] = {
     "hourly_retention_days": (0, 36_500),
     "requests_per_minute": (0, 10**9),
     "heartbeat_seconds": (0.1, 3600),
+    "deletion_grace_days": (0, 366),
 }
 
 
@@ -67,6 +68,8 @@ class Settings:
     log_retention_hours: int = setting(72, "the log keeps consumed records this long, unless its size forbids")
     log_fsync: str = setting("everysec", "embedded log: `everysec` may lose 1 s in a power cut, `always` nothing")
     requests_per_minute: int = setting(0, "requests a minute per key, 0: as the tenant's tier says")
+    export_folder: str = setting("", "where exports are kept, shared by web and jobs; embedded: in the data folder")
+    deletion_grace_days: float = setting(7.0, "a tenant can be restored this long after its deletion was asked for")
     geo_database: str = setting("", "path of an MMDB file for country, region, city; none: unknown")
     country_header: str = setting("", "header in which a CDN sends the country, e.g. CloudFront-Viewer-Country")
     trusted_proxies: str = setting("", "addresses whose X-Forwarded-For is believed, comma-separated")

@@ -17,6 +17,7 @@ from pipeline.worker import Worker
 GROUP = "deadletters"
 MAX_RECORDS = 50
 KEEP = named("aggregate", "keep_dead_letter")
+FIND_ERASED = named("tenant_ends", "find_erased")
 UNREADABLE_TENANT = UUID(int=0)
 
 _decoder = msgspec.msgpack.Decoder(DeadLetter)
@@ -34,11 +35,13 @@ class DeadLetterIndex:
         return Worker(GROUP, consumer, self._log, self._process, MAX_RECORDS)
 
     async def _process(self, records: Sequence[Record], offsets: Mapping[Partition, Offset]) -> None:
+        tenants = [tenant_of(record) for record in records]
         async with self._database.as_writer() as session:
-            for record in records:
+            erased = {UUID(int=row["id"].int) for row in await session.fetch(FIND_ERASED, tenants)}
+            for record, tenant_id in zip(records, tenants, strict=True):
+                if tenant_id in erased:
+                    continue
                 letter = _decoder.decode(record.value)
-                tenant = tenant_part(record.key)
-                tenant_id = UUID(bytes=tenant) if len(tenant) == TENANT_BYTES else UNREADABLE_TENANT
                 await session.execute(
                     KEEP,
                     tenant_id,
@@ -49,3 +52,9 @@ class DeadLetterIndex:
                     letter.reason,
                     letter.value,
                 )
+
+
+def tenant_of(record: Record) -> UUID:
+    """Whose a letter is, as far as its key can be read."""
+    tenant = tenant_part(record.key)
+    return UUID(bytes=tenant) if len(tenant) == TENANT_BYTES else UNREADABLE_TENANT

@@ -11,6 +11,7 @@ GRANT SELECT, INSERT, UPDATE ON tenants, api_keys, api_key_secrets TO cm_app;
 GRANT DELETE ON api_key_secrets TO cm_app;
 GRANT SELECT, INSERT, UPDATE ON month_quota TO cm_app;
 GRANT SELECT, INSERT ON audit_log TO cm_app;
+GRANT SELECT ON audit_heads TO cm_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON members TO cm_app;
 -- Whether a person has a password, and which, is for the doorkeeper alone.
 GRANT SELECT (id, email, name, created_at, disabled_at) ON people TO cm_app;
@@ -29,3 +30,12 @@ GRANT SELECT ON tenants, api_keys, api_key_secrets, daily_usage TO cm_doorkeeper
 GRANT UPDATE (last_used_at) ON api_keys TO cm_doorkeeper;
 GRANT SELECT ON members TO cm_doorkeeper;
 GRANT SELECT, INSERT, UPDATE ON people TO cm_doorkeeper;
+
+-- Jobs are asked for and looked at by the application, and run by a worker; the proofs of deletions are the operator's.
+GRANT SELECT, INSERT, UPDATE ON jobs TO cm_app;
+GRANT SELECT, UPDATE, DELETE ON jobs TO cm_writer;
+GRANT SELECT, UPDATE (others) ON tenant_erasures TO cm_writer;
+GRANT SELECT ON tenant_erasures TO cm_doorkeeper;
+GRANT EXECUTE ON FUNCTION maintenance.tables_of_tenants(), maintenance.begin_erasure(uuid, text, timestamptz),
+    maintenance.erase_rows(uuid, text, integer), maintenance.finish_erasure(uuid), maintenance.sweep_erased(uuid),
+    maintenance.erase_people(uuid) TO cm_writer;
