@@ -168,8 +168,8 @@ class ValkeyLog:
         """Drops (or counts) a tenant's entries within bounds, in bites that hold nobody up; how many."""
         found = 0
         while start:
-            args = [start, end, FORGET_BITE, tenant, TENANT_BYTES, int(drops)]
-            further, mine = await self._forget_bite(keys=[stream], args=args)
+            bounds: list[str | bytes | int] = [start, end, FORGET_BITE, tenant, TENANT_BYTES, int(drops)]
+            further, mine = await self._forget_bite(keys=[stream], args=bounds)
             found += int(mine)
             start = further.decode()
         return found

@@ -15,6 +15,7 @@ from core.ingest import Ingest
 from core.keys import ApiKey
 from core.live import LiveBroadcast
 from core.ratelimit import Allowance
+from core.refused_writes import RefusedWrites
 from core.settings import Settings
 from core.tenancy import Principal, TenantId
 from query.engine import QueryEngine
@@ -34,6 +35,7 @@ class Backends:
     engine: QueryEngine
     ingest: Ingest
     live: LiveBroadcast
+    refused: RefusedWrites
     heartbeat_seconds: float
     cursor_key: bytes
 

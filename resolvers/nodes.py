@@ -11,14 +11,18 @@ from typing import Any, TypeVar
 import strawberry
 from strawberry import Info
 
+from core.audit_trail import find_entries
 from core.dead_letters import Place
 from core.errors import BadInput
+from core.jobs import find_jobs
 from core.metrics import BUILT_IN
 from core.own_letters import find_own
 from core.permissions import Permission
+from resolvers.audit import entry_key
 from resolvers.context import Context, Load
 from resolvers.events import event_key, load_events
 from resolvers.global_ids import parse_global_id
+from resolvers.jobs import job_key
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -58,6 +62,8 @@ KINDS: dict[str, Kind] = {
     "Tenant": Kind(Permission.TENANT_READ, _own_tenant),
     "Metric": Kind(Permission.METRICS_READ, _metric),
     "Event": Kind(Permission.EVENTS_READ, loaded(load_events, event_key)),
+    "AuditEntry": Kind(Permission.AUDIT_READ, loaded(find_entries, entry_key)),
+    "Job": Kind(Permission.EXPORTS_WRITE, loaded(find_jobs, job_key)),
     "DeadLetter": Kind(Permission.DEAD_LETTERS_READ, loaded(find_own, Place.parse)),
 }
 

@@ -10,11 +10,13 @@ from strawberry.schema.config import StrawberryConfig
 
 from core.permissions import Permission
 from resolvers.nodes import resolve_node, resolve_nodes
+from schema.audit import AuditEntry, AuditMutations
 from schema.costs import Costs, costs_of
 from schema.dead_letters import DeadLetter, DeadLetterMutations
 from schema.events import Event
 from schema.guarded import guarded
 from schema.ingest import IngestMutations
+from schema.jobs import Job, JobMutations
 from schema.metrics import Breakdown, Metric, MetricSeries, resolve_breakdown, resolve_series
 from schema.node import Node
 from schema.prepare import CACHE_ENTRIES
@@ -46,7 +48,7 @@ class Query:
 
 # One class of mutations a topic, each in its topic's module.
 @strawberry.type(description="What may be changed.")
-class Mutation(IngestMutations, DeadLetterMutations):
+class Mutation(IngestMutations, DeadLetterMutations, AuditMutations, JobMutations):
     pass
 
 
@@ -61,7 +63,7 @@ schema = QuietSchema(
     query=Query,
     mutation=Mutation,
     subscription=Subscription,
-    types=[Tenant, Metric, Event, DeadLetter],
+    types=[Tenant, Metric, Event, DeadLetter, AuditEntry, Job],
     config=StrawberryConfig(scalar_map=SCALARS, disable_field_suggestions=True),
     extensions=[lambda: ParserCache(maxsize=CACHE_ENTRIES), lambda: ValidationCache(maxsize=CACHE_ENTRIES)],
 )

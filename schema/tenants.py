@@ -12,14 +12,18 @@ from core.metrics import BUILT_IN
 from core.permissions import Permission, Role
 from core.tenancy import PrincipalKind, Tier
 from core.tenancy import Tenant as TenantRow
+from resolvers.audit import list_audit
 from resolvers.context import Context
 from resolvers.dead_letters import list_dead_letters
 from resolvers.events import list_events
 from resolvers.global_ids import global_id
+from resolvers.jobs import page_of_jobs
 from resolvers.tenants import list_metrics, month_usage
+from schema.audit import AuditEntry, AuditFilter
 from schema.dead_letters import DeadLetter
 from schema.events import Event, EventFilter
 from schema.guarded import guarded, shown_to
+from schema.jobs import Job
 from schema.metrics import Metric
 from schema.node import Connection, Node
 
@@ -60,6 +64,9 @@ class Tenant(Node):
     tier: TierType = strawberry.field(description="Its tier.")  # type: ignore[valid-type]
     limits: TierLimits = strawberry.field(description="Its tier's limits.")
     created_at: datetime = strawberry.field(description="When it was made.")
+    ends_at: datetime | None = strawberry.field(
+        description="When its rows go, if it is to be deleted; until then `restoreTenant` takes that back."
+    )
 
     @guarded(Permission.TENANT_READ, "What was counted in a month; this one when none is named.")
     async def usage(self, info: Info[Context, None], month: str | None = None) -> Usage:
@@ -95,6 +102,23 @@ class Tenant(Node):
         self, info: Info[Context, None], first: int | None = None, after: str | None = None
     ) -> Connection[DeadLetter]:
         return cast(Connection[DeadLetter], await list_dead_letters(info.context, first, after))
+
+    @guarded(Permission.AUDIT_READ, "Its audit trail, newest first.")
+    async def audit_log(
+        self,
+        info: Info[Context, None],
+        filter: AuditFilter | None = None,
+        first: int | None = None,
+        after: str | None = None,
+    ) -> Connection[AuditEntry]:
+        page = await list_audit(info.context, (filter or AuditFilter()).to_domain(), first, after)
+        return cast(Connection[AuditEntry], page)
+
+    @guarded(Permission.EXPORTS_WRITE, "Its jobs, newest first.")
+    async def jobs(
+        self, info: Info[Context, None], first: int | None = None, after: str | None = None
+    ) -> Connection[Job]:
+        return cast(Connection[Job], await page_of_jobs(info.context, first, after))
 
     @classmethod
     def is_type_of(cls, obj: object, info: object) -> bool:

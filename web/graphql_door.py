@@ -32,6 +32,7 @@ class GraphQLDoor:
             engine=QueryEngine(services.database, Retention.of(services.settings), Freshness(services.log).fresh_until),
             ingest=ingest,
             live=services.live,
+            refused=services.refused,
             heartbeat_seconds=services.settings.heartbeat_seconds,
             cursor_key=services.settings.master_key_bytes(),
         )
@@ -48,7 +49,9 @@ class GraphQLDoor:
         known = await self.services.keys.by_bearer(token.strip())
         if known.key.kind is not KeyKind.SECRET:
             raise Unauthenticated("A publishable key can only send events; use a secret key here.")
-        return known.caller()
+        caller = known.caller()
+        caller.principal.refuse_when_ending()
+        return caller
 
     async def take(self, caller: Caller) -> Allowance:
         """One token of the caller's bucket."""

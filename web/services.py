@@ -13,6 +13,7 @@ from core.live import LiveBroadcast
 from core.log import open_log
 from core.quota import MonthQuota
 from core.ratelimit import RateLimiter
+from core.refused_writes import RefusedWrites
 from core.seen import SeenIds
 from core.settings import Settings
 from web.auth.keys import KeyRing
@@ -34,6 +35,7 @@ class Services:
     keys: KeyRing
     quota: MonthQuota
     idempotency: Idempotency
+    refused: RefusedWrites
 
 
 def pool_size_of(web_workers: int) -> int:
@@ -59,4 +61,6 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         stack.push_async_callback(seen.close)
         live = await stack.enter_async_context(LiveBroadcast(settings.redis_url))
         keys = KeyRing(database, settings.master_key_bytes())
-        yield Services(settings, database, log, limiter, seen, live, keys, quota, idempotency)
+        refused = RefusedWrites(database, limiter)
+        stack.push_async_callback(refused.close)
+        yield Services(settings, database, log, limiter, seen, live, keys, quota, idempotency, refused)

@@ -68,7 +68,8 @@ async def export_tenant(lease: Lease, parts: JobParts) -> Mapping[str, Any]:
     """
     job = lease.job
     await require_tenant(parts, job)
-    tables = await tables_of(parts.database, job.tenant_id)
+    unwanted = set() if job.arguments.get("include_events", True) else {"events"}
+    tables = [table for table in await tables_of(parts.database, job.tenant_id) if table.name not in unwanted]
     place = msgspec.convert(job.place, Place)
     folder = parts.folder.work(job.tenant_id, job.id)
     while place.tables < len(tables):
@@ -76,13 +77,14 @@ async def export_tenant(lease: Lease, parts: JobParts) -> Mapping[str, Any]:
         place = await _write_part(lease, parts, tables, place, folder)
         failpoints.reached("export_part")
     await lease.note(0.95, "packing the archive", msgspec.to_builtins(place))
+    secrets = {table.name: ", ".join(table.left_out) for table in tables if table.left_out}
     head = await read_head(parts.database, job.tenant_id)
     manifest = {
         "format": FORMAT,
         "tenant": {"id": str(job.tenant_id)},
         "made_at": datetime.now(UTC).isoformat(),
         "audit_head": {"sequence": head.sequence, "hash": head.hash.hex()} if head else None,
-        "left_out": LEFT_OUT | {table.name: list(table.left_out) for table in tables if table.left_out},
+        "left_out": LEFT_OUT | dict.fromkeys(unwanted, "not asked for") | secrets,
     }
     target = parts.folder.file(job.tenant_id, job.id, SUFFIX)
     result = await asyncio.to_thread(_pack, folder, place.parts, manifest, [table.name for table in tables], target)
