@@ -1,4 +1,4 @@
-"""`tenant create|list|spread|export|delete|restore|deleted`."""
+"""`tenant create|list|spread|tier|export|delete|restore|deleted`."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ import dataclasses
 import json
 import os
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from cloudmetrics import accounts, tenant_ends
 from cloudmetrics.data_folder import DEFAULT, running_instance
-from core.accounts import list_tenants
+from core.accounts import change_tier, find_tenant, list_tenants, moving_tenants
+from core.audit import Author
 from core.database import Database
 from core.errors import BadInput
+from core.retention import Retention
 from core.settings import Settings
 from core.tenancy import Tenant, Tier
 from core.tenant_ends import Erasure, find_erasures, list_erasures
 
-SUMMARY = "create, list, spread, export, delete and restore tenants"
+SUMMARY = "create, list and spread tenants, change their tier, export, delete and restore them"
 MAX_GRACE_DAYS = 366
 
 
@@ -46,7 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     deleted = actions.add_parser("deleted", help="the proofs of tenants that are gone: what was removed, what is left")
     deleted.add_argument("slug", nargs="?", help="which (default: all)")
     deleted.add_argument("--json", action="store_true", help="a line of JSON for each")
-    for action in (create, listing, spread, export, delete, restore, deleted):
+    tier = actions.add_parser(
+        "tier", help="change what a tenant pays for: its limits, and how long its events are kept"
+    )
+    tier.add_argument("slug", help="whose tier")
+    tier.add_argument("tier", choices=[tier.value for tier in Tier])
+    for action in (create, listing, spread, tier, export, delete, restore, deleted):
         action.add_argument("--data", default=DEFAULT, metavar="DIR", help="data folder (default: %(default)s)")
 
 
@@ -64,9 +71,12 @@ def run(args: argparse.Namespace) -> int:
             most = settings.log_partitions
             print(f"LOG_PARTITIONS is {most}: so at most {most} workers share it, unless its topics have more")
         return 0
+    if args.action == "tier":
+        print(asyncio.run(_change_tier(settings, args.slug, Tier(args.tier))))
+        return 0
     if args.action == "list":
-        for tenant in asyncio.run(_list(settings)):
-            print(_line(tenant))
+        for line in asyncio.run(_list(settings)):
+            print(line)
         return 0
     return _end(args, settings)
 
@@ -114,12 +124,28 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-async def _list(settings: Settings) -> list[Tenant]:
+async def _list(settings: Settings) -> list[str]:
     database = Database(settings, pool_size=1)
     try:
-        return await list_tenants(database)
+        moving = await moving_tenants(database)
+        return [
+            _line(tenant) + ("  (its events move to this tier)" if tenant.slug in moving else "")
+            for tenant in await list_tenants(database)
+        ]
     finally:
         await database.close()
+
+
+async def _change_tier(settings: Settings, slug: str, tier: Tier) -> str:
+    database = Database(settings, pool_size=1)
+    try:
+        tenant = await find_tenant(database, slug)
+        await change_tier(database, tenant, tier, Author.operator(tenant.id))
+    finally:
+        await database.close()
+    since = Retention.of(settings)[tier].since(None, datetime.now(UTC))
+    kept = "all of its events are kept" if since is None else f"its events before {since:%Y-%m-%d} are dropped"
+    return f"{slug}: {tenant.tier.value} -> {tier.value}; known within 5 s; {kept}, the others move in the background"
 
 
 def _line(tenant: Tenant) -> str:

@@ -17,6 +17,7 @@ from core.topics import ENRICHED, raw_topic
 from core.valkey import open_valkey
 from pipeline.prepared import prepare
 from pipeline.store import Store
+from tests.architecture.test_table_walk import tables_of
 from tests.conftest import Servers, make_key
 from tests.pipeline.builders import batch_of, enriched
 
@@ -48,6 +49,15 @@ class Everything:
             }
             counts["tenants"] = await connection.fetchval("SELECT count(*) FROM tenants WHERE id = $1", tenant_id)
         return counts
+
+    async def fill_the_rest(self, tenant_id: UUID) -> None:
+        """A row in every table that has none of the tenant yet, made up by the types of its columns."""
+        there = await self.rows(tenant_id)
+        async with as_owner(self.superuser) as connection:
+            await connection.execute("SET session_replication_role = replica")
+            for table in await tables_of(connection):
+                if not there[table.name]:
+                    await connection.execute(table.insert(), *table.row(tenant_id))
 
     async def keys(self, tenant_id: UUID) -> list[str]:
         client = open_valkey(self.redis_url, seconds=2.0, connections=1)

@@ -249,14 +249,16 @@ async def test_a_deletion_leaves_nothing_anywhere_and_a_proof_that_says_so(
     shared = await everything.join(tenant, neighbour)
     async with working(parts):
         await ended(database, await export(database, tenant))
+        await everything.fill_the_rest(tenant.id)
         theirs, their_keys = await everything.rows(neighbour.id), await everything.keys(neighbour.id)
         people = await everything.people()
         before = await everything.rows(tenant.id)
+        assert min(before.values()) >= 1
         assert len(await everything.keys(tenant.id)) >= 2 and parts.folder.files(tenant.id) == 1
         await delete(database, tenant)
         end = (await verify(database, tenant.id)).head
         proof = await proof_of(database, tenant)
-    assert len(before) >= 14 and set((await everything.rows(tenant.id)).values()) == {0}
+    assert len(before) >= 20 and set((await everything.rows(tenant.id)).values()) == {0}
     assert {name for name, count in before.items() if count} <= {n for n, f in proof.tables.items() if f.removed}
     assert {found.left for found in proof.tables.values()} == {0}
     assert await everything.keys(tenant.id) == [] and parts.folder.files(tenant.id) == 0
