@@ -248,6 +248,7 @@ class Connection:
         known = await self._known()
         refuse_when_empty(await self._door.take(known))
         prepared = self._door.documents.prepare(asked.query, asked.operation_name, asked.variables)
+        await self._door.spend(known, prepared.cost)
         context = self._door.context(known, None, request_id)
         if prepared.kind is not OperationType.SUBSCRIPTION:
             result = await self._door.schema.execute(
