@@ -14,6 +14,7 @@ from enum import StrEnum
 from core.errors import BadInput, Unavailable
 from core.live import RESYNC, LiveReader
 from core.rollups import LiveNotice, decode_notice
+from core.shares import rows_budget
 from core.topics import live_channel
 from query.answer import Answer, Columns, changed_columns, take
 from query.question import MetricQuestion, check_question
@@ -54,8 +55,18 @@ NOTHING = Columns([], [])
 
 
 async def answer_series(context: Context, question: MetricQuestion) -> Answer:
-    """A metric over time."""
-    return await context.backends.engine.answer(context.principal.tenant, question)
+    """A metric over time. For a share link, what was read is taken from its budget.
+
+    Raises:
+        BadInput, DatabaseUnavailable; TooMany: the link's rows are spent.
+    """
+    if context.share is None:
+        return await context.backends.engine.answer(context.principal.tenant, question)
+    budget = rows_budget(context.share)
+    await context.backends.budgets.require(budget)
+    answer = await context.backends.engine.answer(context.principal.tenant, question)
+    await context.backends.budgets.owe(budget, answer.rows_read)
+    return answer
 
 
 class SeriesStream:

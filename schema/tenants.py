@@ -9,7 +9,7 @@ import strawberry
 from strawberry import Info
 
 from core.metrics import BUILT_IN
-from core.permissions import Permission, Role
+from core.permissions import Permission
 from core.tenancy import PrincipalKind, Tier
 from core.tenancy import Tenant as TenantRow
 from resolvers.api_keys import list_api_keys
@@ -17,18 +17,28 @@ from resolvers.context import Context
 from resolvers.dead_letters import list_dead_letters
 from resolvers.events import list_events
 from resolvers.global_ids import global_id
+from resolvers.invitations import list_invitations
+from resolvers.members import list_members
+from resolvers.people import list_own_tenants, viewer_person
+from resolvers.questions import find_question, list_questions
+from resolvers.sessions import list_own_sessions
 from resolvers.tenants import list_metrics, update_tenant
 from resolvers.usage import month_usage, usage_by_day
 from schema.api_keys import ApiKey
 from schema.dead_letters import DeadLetter
 from schema.events import Event, EventFilter
 from schema.guarded import guarded, mutation, shown_to
+from schema.invitations import Invitation
+from schema.members import Member
 from schema.metrics import Metric
 from schema.node import Connection, Node
+from schema.people import Person, TenantMembership
+from schema.questions import SavedQuestion, wanted_of
+from schema.roles import RoleType
+from schema.sessions import Session
 from schema.usage import DayUsage, Usage
 
 TierType = strawberry.enum(Tier, description="What a tenant pays for; decides its limits.")
-RoleType = strawberry.enum(Role, description="What a member is; each may all that the one before it may.")
 PrincipalKindType = strawberry.enum(PrincipalKind, description="What kind of caller it is.")
 
 
@@ -101,11 +111,56 @@ class Tenant(Node):
         page = await list_events(info.context, (filter or EventFilter()).to_domain(), first, after)
         return cast(Connection[Event], page)
 
+    @guarded(Permission.QUESTIONS_READ, "One saved question that the caller may see, by its global id; else an error.")
+    async def question(self, info: Info[Context, None], id: strawberry.ID) -> SavedQuestion:
+        return cast(SavedQuestion, await find_question(info.context, id))
+
+    @guarded(
+        Permission.QUESTIONS_READ,
+        "Its saved questions that the caller may see, newest first. `search` stands in the name or description, "
+        "whatever its case; `tag` is one of the tags. With `deleted`, those of the last 30 days that the caller may "
+        "restore.",
+    )
+    async def questions(
+        self,
+        info: Info[Context, None],
+        search: str | None = None,
+        tag: str | None = None,
+        deleted: bool = False,
+        first: int | None = None,
+        after: str | None = None,
+    ) -> Connection[SavedQuestion]:
+        page = await list_questions(info.context, wanted_of(search, tag, deleted), first, after)
+        return cast(Connection[SavedQuestion], page)
+
     @guarded(Permission.DEAD_LETTERS_READ, "Its records that no worker could process, newest first.")
     async def dead_letters(
         self, info: Info[Context, None], first: int | None = None, after: str | None = None
     ) -> Connection[DeadLetter]:
         return cast(Connection[DeadLetter], await list_dead_letters(info.context, first, after))
+
+    @guarded(Permission.MEMBERS_READ, "Its members, who is there longest first; `search` is a part of the name.")
+    async def members(
+        self,
+        info: Info[Context, None],
+        first: int | None = None,
+        after: str | None = None,
+        search: str | None = None,
+    ) -> Connection[Member]:
+        return cast(Connection[Member], await list_members(info.context, first, after, search))
+
+    @guarded(
+        Permission.MEMBERS_WRITE,
+        "Its invitations, newest first: those that wait for an answer; with `hasEnded` also the others.",
+    )
+    async def invitations(
+        self,
+        info: Info[Context, None],
+        first: int | None = None,
+        after: str | None = None,
+        has_ended: bool = False,
+    ) -> Connection[Invitation]:
+        return cast(Connection[Invitation], await list_invitations(info.context, first, after, has_ended))
 
     @classmethod
     def is_type_of(cls, obj: object, info: object) -> bool:
@@ -133,6 +188,22 @@ class Viewer:
     @guarded(Permission.TENANT_READ, "The tenant that its requests are of.")
     def tenant(self, info: Info[Context, None]) -> Tenant:
         return cast(Tenant, info.context.principal.tenant)
+
+    @guarded(Permission.IDENTITY_READ, "The person that asks; null for a key.")
+    async def person(self, info: Info[Context, None]) -> Person | None:
+        return cast("Person | None", await viewer_person(info.context))
+
+    @guarded(Permission.IDENTITY_READ, "Where the person has signed in, the last used first; empty for a key.")
+    async def sessions(
+        self, info: Info[Context, None], first: int | None = None, after: str | None = None
+    ) -> Connection[Session]:
+        return cast(Connection[Session], await list_own_sessions(info.context, first, after))
+
+    @guarded(Permission.IDENTITY_READ, "The tenants that the person may switch to, by slug; empty for a key.")
+    async def tenants(
+        self, info: Info[Context, None], first: int | None = None, after: str | None = None
+    ) -> Connection[TenantMembership]:
+        return cast(Connection[TenantMembership], await list_own_tenants(info.context, first, after))
 
 
 def resolve_viewer(info: Info[Context, None]) -> Any:
