@@ -79,7 +79,9 @@ class Settings:
     postgres_bin: str = setting("", "embedded size: folder with another PostgreSQL 18's binaries")
     timescaledb: str = setting("", "embedded size: folder of TimescaleDB, as `make services` fetches it; none: plain")
     valkey_bin: str = setting("", "embedded size: path of another Valkey or Redis server")
-    public_url: str = setting("", "what links in mail begin with, such as https://cm.example; none: http://host:port")
+    public_url: str = setting(
+        "", "where people reach it, such as https://cm.example: links, issuer of tokens; none: http://host:port"
+    )
     mail_url: str = setting("", "smtp://user:password@host:587 or smtps://…; none: mail waits in `outbox`", secret=True)
     mail_from: str = setting("", "who mail comes from, such as cm@example.com; needed with MAIL_URL")
     log_level: str = setting("INFO", "DEBUG, INFO, WARNING or ERROR")
