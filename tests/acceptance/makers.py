@@ -6,16 +6,21 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
+from core.access import EVERYONE, Grant, Level
 from core.database import Database
 from core.dead_letters import Place
 from core.eventlog import Offset, Partition
+from core.permissions import Role
 from core.queries import named
+from core.questions import Draft, Question, Questions
 from core.settings import Settings
+from core.shares import Terms, create_link
 from core.tenancy import Tenant
 from pipeline.prepared import prepare
 from pipeline.store import Store
 from resolvers.events import EPOCH
 from resolvers.global_ids import global_id
+from tests.core.members import add_member
 from tests.pipeline.builders import batch_of, enriched
 
 KEEP = named("aggregate", "keep_dead_letter")
@@ -49,9 +54,29 @@ async def dead_letter(database: Database, settings: Settings, tenant: Tenant) ->
     return global_id("DeadLetter", str(Place("aggregate", "events.enriched", 0, Offset(offset))))
 
 
+async def saved_question(database: Database, settings: Settings, tenant: Tenant) -> str:
+    return global_id("SavedQuestion", str((await _question(database, tenant)).id))
+
+
+async def share_link(database: Database, settings: Settings, tenant: Tenant) -> str:
+    question = await _question(database, tenant)
+    maker = await add_member(database, tenant, Role.OWNER)
+    made = await create_link(database, maker, "r", "question", question.id, name="", terms=Terms(), expires_at=None)
+    return global_id("ShareLink", str(made.link.id))
+
+
+async def _question(database: Database, tenant: Tenant) -> Question:
+    """One that everybody in the tenant manages."""
+    member = await add_member(database, tenant)
+    draft = Draft("Made", "", '{"metric": "events", "range": {"last": "24h"}}', ())
+    return await Questions(database, member, "r").create(draft, [Grant(EVERYONE, Level.MANAGE)])
+
+
 MAKERS: dict[str, Make] = {
     "Tenant": tenant_itself,
     "Metric": metric,
     "Event": event,
     "DeadLetter": dead_letter,
+    "SavedQuestion": saved_question,
+    "ShareLink": share_link,
 }

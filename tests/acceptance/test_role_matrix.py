@@ -27,16 +27,17 @@ from graphql import (
     is_leaf_type,
 )
 
-from core.accounts import create_tenant
+from core.accounts import KeyRequest, create_key, create_tenant
 from core.database import Database, as_owner
 from core.permissions import ROLE_PERMISSIONS, SCOPE_PERMISSIONS, Permission, Role, Scope
 from core.settings import Settings
-from core.tenancy import KeyId, PersonId, Principal, Tenant, Tier
+from core.tenancy import KeyKind, PersonId, Principal, Tenant, Tier
 from resolvers.global_ids import global_id
 from resolvers.nodes import KINDS
 from schema.build import schema
 from schema.guarded import PERMISSION
 from tests.acceptance.makers import MAKERS
+from tests.core.members import add_member
 from web.auth.callers import Caller
 from web.graphql_door import GraphQLDoor
 from web.ingest.rest import IngestDoor
@@ -148,12 +149,14 @@ def all_operations() -> list[Operation]:
 OPERATIONS = all_operations()
 
 
-def principals(tenant: Tenant, person_id: PersonId) -> dict[str, Principal]:
-    """One of each kind: every role, every scope."""
-    found = {role.value: Principal.of_person(tenant, person_id, role, None) for role in Role}
-    return found | {
-        f"key {scope.value}": Principal.of_key(tenant, KeyId("key_walk"), frozenset({scope})) for scope in Scope
-    }
+async def principals(database: Database, tenant: Tenant) -> dict[str, Principal]:
+    """One of each kind: every role, every scope; as writes look for it, each is there in the database."""
+    found = {role.value: await add_member(database, tenant, role) for role in Role}
+    for scope in Scope:
+        asked = KeyRequest(kind=KeyKind.SECRET, name="", scopes=frozenset({scope}))
+        made = await create_key(database, tenant, asked, master_key=bytes(32))
+        found[f"key {scope.value}"] = Principal.of_key(tenant, made.key_id, asked.scopes)
+    return found
 
 
 @dataclass(slots=True)
@@ -217,10 +220,10 @@ async def walker(settings: Settings, servers_of_store: Any, database: Database) 
 async def test_each_role_and_scope_gets_what_it_may_and_a_refusal_for_all_else(walker: Walker) -> None:
     wrong, asked = [], 0
     # A tenant a caller: what one may do is not to be what another finds.
-    for name in principals(await walker.tenant(), PersonId(uuid4())):
+    for name in await principals(walker.database, await walker.tenant()):
         for operation in OPERATIONS:
             tenant = await walker.tenant()
-            principal = principals(tenant, PersonId(uuid4()))[name]
+            principal = (await principals(walker.database, tenant))[name]
             got = await walker.outcome(principal, operation, operation.variables)
             asked += 1
             if (got == "refused") == principal.may(operation.permission) and not _refuses_for_more(operation, got):
@@ -248,7 +251,8 @@ async def test_no_role_of_another_tenant_reads_a_node_or_changes_anything_by_its
         assert data["node"] == {"__typename": kind, "id": id}, f"the walk would prove nothing of {kind}"
     before = await walker.rows_of(ours)
     leaks, asked = [], 0
-    for name, principal in principals(theirs, PersonId(uuid4())).items():
+    strangers = await principals(walker.database, theirs)
+    for name, principal in strangers.items():
         for kind, id in ids.items():
             if kind == "Metric":
                 # Built in: the same for every tenant.
@@ -261,7 +265,7 @@ async def test_no_role_of_another_tenant_reads_a_node_or_changes_anything_by_its
         if place >= len(operation.ids) or kind == "Metric":
             continue
         missing = global_id(kind, str(uuid4()))
-        for name, principal in principals(theirs, PersonId(uuid4())).items():
+        for name, principal in strangers.items():
             path = operation.ids[place]
             got = await walker.outcome(principal, operation, with_id(operation.variables, path, id))
             told = await walker.outcome(principal, operation, with_id(operation.variables, path, missing))
