@@ -18,6 +18,7 @@ from core.live import LiveBroadcast
 from core.ratelimit import Allowance
 from core.settings import Settings
 from core.shares import ShareGrant
+from core.sign_in import SignIn
 from core.tenancy import Principal, TenantId
 from query.engine import QueryEngine
 
@@ -36,6 +37,7 @@ class Backends:
     engine: QueryEngine
     ingest: Ingest
     live: LiveBroadcast
+    sign_in: SignIn
     heartbeat_seconds: float
     cursor_key: bytes
     budgets: Budgets

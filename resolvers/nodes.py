@@ -12,15 +12,18 @@ from uuid import UUID
 import strawberry
 from strawberry import Info
 
+from core.api_keys import load_keys
 from core.dead_letters import Place
 from core.errors import BadInput
 from core.metrics import BUILT_IN
 from core.own_letters import find_own
 from core.permissions import Permission
+from resolvers.api_keys import key_id_of
 from resolvers.context import Context, Load
 from resolvers.events import event_key, load_events
 from resolvers.global_ids import parse_global_id
 from resolvers.questions import load_question
+from resolvers.sessions import find_own_session
 from resolvers.shares import load_link
 
 K = TypeVar("K")
@@ -76,7 +79,9 @@ KINDS: dict[str, Kind] = {
     "Event": Kind(Permission.EVENTS_READ, loaded(load_events, event_key)),
     "SavedQuestion": Kind(Permission.QUESTIONS_READ, by_uuid(load_question)),
     "ShareLink": Kind(Permission.SHARES_WRITE, by_uuid(load_link)),
+    "Session": Kind(Permission.IDENTITY_READ, find_own_session),
     "DeadLetter": Kind(Permission.DEAD_LETTERS_READ, loaded(find_own, Place.parse)),
+    "ApiKey": Kind(Permission.KEYS_READ, loaded(load_keys, key_id_of)),
 }
 
 

@@ -77,7 +77,8 @@ class SeriesStream:
         self._context = context
         self._question = question
         check_question(question)
-        self._types = question.definition().event_types
+        definition = question.definition()
+        self._types, self._is_of_ingest = definition.event_types, definition.outcome is not None
         self._epoch = os.urandom(6).hex()
         self._seq = 0
         self._shown = NOTHING
@@ -124,6 +125,8 @@ class SeriesStream:
         return True, RESYNC in reader.drain()
 
     def _concerns(self, notice: LiveNotice) -> bool:
+        if notice.is_of_ingest and not self._is_of_ingest:
+            return False
         return self._types is None or any(span[0] in self._types for span in notice.spans)
 
     def _silence(self) -> float:

@@ -10,6 +10,7 @@ from strawberry.schema.config import StrawberryConfig
 
 from core.permissions import Permission
 from resolvers.nodes import resolve_node, resolve_nodes
+from schema.api_keys import ApiKey, ApiKeyMutations
 from schema.costs import Costs, costs_of
 from schema.dead_letters import DeadLetter, DeadLetterMutations
 from schema.events import Event
@@ -17,13 +18,15 @@ from schema.guarded import guarded
 from schema.ingest import IngestMutations
 from schema.metrics import Breakdown, Metric, MetricSeries, resolve_breakdown, resolve_series
 from schema.node import Node
+from schema.people import PersonMutations
 from schema.prepare import CACHE_ENTRIES
 from schema.questions import QuestionMutations, SavedQuestion
 from schema.scalars import SCALARS
+from schema.sessions import Session, SessionMutations
 from schema.shared import SharedObject, SharedQuestion, resolve_shared_object, resolve_shared_question
 from schema.shares import ShareLink, ShareMutations
 from schema.subscription import Subscription
-from schema.tenants import Tenant, Viewer, resolve_tenant, resolve_viewer
+from schema.tenants import Tenant, TenantMutations, Viewer, resolve_tenant, resolve_viewer
 
 
 @strawberry.type(description="What may be read.")
@@ -57,7 +60,16 @@ class Query:
 
 # One class of mutations a topic, each in its topic's module.
 @strawberry.type(description="What may be changed.")
-class Mutation(IngestMutations, DeadLetterMutations, QuestionMutations, ShareMutations):
+class Mutation(
+    IngestMutations,
+    DeadLetterMutations,
+    PersonMutations,
+    SessionMutations,
+    ApiKeyMutations,
+    TenantMutations,
+    QuestionMutations,
+    ShareMutations,
+):
     pass
 
 
@@ -72,7 +84,7 @@ schema = QuietSchema(
     query=Query,
     mutation=Mutation,
     subscription=Subscription,
-    types=[Tenant, Metric, Event, DeadLetter, SavedQuestion, ShareLink, SharedQuestion],
+    types=[Tenant, Metric, Event, DeadLetter, Session, ApiKey, SavedQuestion, ShareLink, SharedQuestion],
     config=StrawberryConfig(scalar_map=SCALARS, disable_field_suggestions=True),
     extensions=[lambda: ParserCache(maxsize=CACHE_ENTRIES), lambda: ValidationCache(maxsize=CACHE_ENTRIES)],
 )

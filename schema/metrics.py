@@ -48,7 +48,8 @@ class TimeRange:
 @strawberry.input(description="A condition on one dimension; all of a question's conditions must hold.")
 class Filter:
     dimension: str = strawberry.field(
-        description="type, page_path, referrer_host, country, device, browser, os, status or method."
+        description="One of the metric's `dimensions`: type, page_path, referrer_host, country, device, browser, os, "
+        "status or method; of the ingest metrics reason or key."
     )
     op: FilterOpType = strawberry.field(default=FilterOp.EQ, description="GT, GTE, LT, LTE compare `status` only.")  # type: ignore[valid-type]
     values: list[str] = strawberry.field(description="One value; 1 to 100 for IN and NOT_IN.")
@@ -182,6 +183,7 @@ class Metric(Node):
     kind: MetricKindType = strawberry.field(description="How its value is made.")  # type: ignore[valid-type]
     unit: str = strawberry.field(description="Of its values.")
     description: str = strawberry.field(description="What it counts, in words.")
+    dimensions: list[str] = strawberry.field(description="What it may be grouped and filtered by.")
 
     @classmethod
     def is_type_of(cls, obj: object, info: object) -> bool:

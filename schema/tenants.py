@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any, cast
+from datetime import date, datetime
+from typing import Annotated, Any, cast
 
 import strawberry
 from strawberry import Info
@@ -12,19 +12,26 @@ from core.metrics import BUILT_IN
 from core.permissions import Permission
 from core.tenancy import PrincipalKind, Tier
 from core.tenancy import Tenant as TenantRow
+from resolvers.api_keys import list_api_keys
 from resolvers.context import Context
 from resolvers.dead_letters import list_dead_letters
 from resolvers.events import list_events
 from resolvers.global_ids import global_id
+from resolvers.people import list_own_tenants, viewer_person
 from resolvers.questions import find_question, list_questions
-from resolvers.tenants import list_metrics, month_usage
+from resolvers.sessions import list_own_sessions
+from resolvers.tenants import list_metrics, update_tenant
+from resolvers.usage import month_usage, usage_by_day
+from schema.api_keys import ApiKey
 from schema.dead_letters import DeadLetter
 from schema.events import Event, EventFilter
-from schema.guarded import guarded, shown_to
+from schema.guarded import guarded, mutation, shown_to
 from schema.metrics import Metric
 from schema.node import Connection, Node
+from schema.people import Person, RoleType, TenantMembership
 from schema.questions import SavedQuestion, wanted_of
-from schema.roles import RoleType
+from schema.sessions import Session
+from schema.usage import DayUsage, Usage
 
 TierType = strawberry.enum(Tier, description="What a tenant pays for; decides its limits.")
 PrincipalKindType = strawberry.enum(PrincipalKind, description="What kind of caller it is.")
@@ -39,15 +46,6 @@ class TierLimits:
     members: int | None = strawberry.field(description="Members.")
     dashboards: int | None = strawberry.field(description="Dashboards.")
     alert_rules: int | None = strawberry.field(description="Alert rules.")
-
-
-@shown_to(Permission.TENANT_READ)
-@strawberry.type(description="Events of one month, by receipt in UTC.")
-class Usage:
-    month: str = strawberry.field(description='Such as "2026-01".')
-    accepted: float = strawberry.field(description="Events counted.")
-    duplicates: float = strawberry.field(description="Events sent again, not counted.")
-    limit: float | None = strawberry.field(description="The tier's; null is unlimited.")
 
 
 @shown_to(Permission.TENANT_READ)
@@ -66,6 +64,22 @@ class Tenant(Node):
     @guarded(Permission.TENANT_READ, "What was counted in a month; this one when none is named.")
     async def usage(self, info: Info[Context, None], month: str | None = None) -> Usage:
         return cast(Usage, await month_usage(info.context, cast(TenantRow, self), month))
+
+    @guarded(Permission.TENANT_READ, "What was counted each day, up to 366 of them; `to` is exclusive.")
+    async def usage_by_day(
+        self,
+        info: Info[Context, None],
+        from_: Annotated[date, strawberry.argument(name="from", description="The first day, in UTC.")],
+        to: Annotated[date, strawberry.argument(description="The day after the last.")],
+        key_id: Annotated[str | None, strawberry.argument(description="Of one key alone, such as key_4mz….")] = None,
+    ) -> list[DayUsage]:
+        return cast("list[DayUsage]", await usage_by_day(info.context, from_, to, key_id))
+
+    @guarded(Permission.KEYS_READ, "Its API keys, newest first; those that ended too.")
+    async def api_keys(
+        self, info: Info[Context, None], first: int | None = None, after: str | None = None
+    ) -> Connection[ApiKey]:
+        return cast(Connection[ApiKey], await list_api_keys(info.context, first, after))
 
     @guarded(Permission.METRICS_READ, "One metric by its key.")
     def metric(self, key: str) -> Metric | None:
@@ -147,6 +161,22 @@ class Viewer:
     def tenant(self, info: Info[Context, None]) -> Tenant:
         return cast(Tenant, info.context.principal.tenant)
 
+    @guarded(Permission.IDENTITY_READ, "The person that asks; null for a key.")
+    async def person(self, info: Info[Context, None]) -> Person | None:
+        return cast("Person | None", await viewer_person(info.context))
+
+    @guarded(Permission.IDENTITY_READ, "Where the person has signed in, the last used first; empty for a key.")
+    async def sessions(
+        self, info: Info[Context, None], first: int | None = None, after: str | None = None
+    ) -> Connection[Session]:
+        return cast(Connection[Session], await list_own_sessions(info.context, first, after))
+
+    @guarded(Permission.IDENTITY_READ, "The tenants that the person may switch to, by slug; empty for a key.")
+    async def tenants(
+        self, info: Info[Context, None], first: int | None = None, after: str | None = None
+    ) -> Connection[TenantMembership]:
+        return cast(Connection[TenantMembership], await list_own_tenants(info.context, first, after))
+
 
 def resolve_viewer(info: Info[Context, None]) -> Any:
     """Who asks."""
@@ -170,3 +200,26 @@ def resolve_viewer(info: Info[Context, None]) -> Any:
 def resolve_tenant(info: Info[Context, None]) -> Any:
     """The caller's tenant."""
     return info.context.principal.tenant
+
+
+@strawberry.input(description="What of the tenant changes.")
+class UpdateTenantInput:
+    name: str = strawberry.field(description="Its name for people, 1 to 200 characters.")
+
+
+@shown_to(Permission.TENANT_WRITE)
+@strawberry.type(description="The tenant as it is now; other requests see it within 5 seconds.")
+class UpdateTenantPayload:
+    tenant: Tenant = strawberry.field(description="The tenant.")
+
+
+async def resolve_update_tenant(info: Info[Context, None], input: UpdateTenantInput) -> UpdateTenantPayload:
+    """Changes the tenant."""
+    return UpdateTenantPayload(tenant=cast(Tenant, await update_tenant(info.context, input.name)))
+
+
+@strawberry.type
+class TenantMutations:
+    update_tenant = mutation(
+        Permission.TENANT_WRITE, resolve_update_tenant, UpdateTenantPayload, "Changes the tenant's name."
+    )

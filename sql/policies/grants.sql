@@ -5,7 +5,7 @@ REVOKE ALL ON ALL TABLES IN SCHEMA public FROM cm_app, cm_writer, cm_doorkeeper;
 GRANT USAGE ON SCHEMA public TO cm_app, cm_writer, cm_doorkeeper;
 GRANT USAGE ON SCHEMA maintenance TO cm_writer;
 GRANT EXECUTE ON FUNCTION maintenance.ensure_event_partition(text, date),
-    maintenance.drop_event_partitions(text, timestamptz) TO cm_writer;
+    maintenance.drop_event_partitions(text, timestamptz), maintenance.hold_tiers(uuid[]) TO cm_writer;
 
 GRANT SELECT, INSERT, UPDATE ON tenants, api_keys, api_key_secrets TO cm_app;
 GRANT DELETE ON api_key_secrets TO cm_app;
@@ -40,3 +40,17 @@ GRANT SELECT ON tenants, api_keys, api_key_secrets, daily_usage TO cm_doorkeeper
 GRANT UPDATE (last_used_at) ON api_keys TO cm_doorkeeper;
 GRANT SELECT ON members TO cm_doorkeeper;
 GRANT SELECT, INSERT, UPDATE ON people TO cm_doorkeeper;
+-- Signing in and out, with its entry in the trail, which the doorkeeper adds to and never reads.
+GRANT SELECT, INSERT, UPDATE, DELETE ON sessions, signing_keys TO cm_doorkeeper;
+GRANT INSERT ON audit_log TO cm_doorkeeper;
+-- A member that is removed loses its sessions in the same transaction; no hash of a token is seen.
+GRANT SELECT (id, tenant_id, person_id, method, created_at, last_used_at, expires_at, revoked_at) ON sessions TO cm_app;
+GRANT UPDATE (revoked_at, revoked_reason) ON sessions TO cm_app;
+
+-- Counts of what became of events: workers and doors add, the application reads.
+GRANT SELECT ON ingest_1m, ingest_1h TO cm_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON ingest_1m, ingest_1h TO cm_writer;
+GRANT SELECT, INSERT, UPDATE ON ingest_1m, ingest_1h TO cm_doorkeeper;
+-- A tenant's events follow it to another tier's storage class.
+GRANT DELETE ON events TO cm_writer;
+GRANT UPDATE (moving_since) ON tenants TO cm_writer;

@@ -8,7 +8,8 @@ DECLARE
 BEGIN
     FOREACH name IN ARRAY ARRAY['tenants', 'api_keys', 'api_key_secrets', 'audit_log', 'events', 'events_free',
         'events_pro', 'events_enterprise', 'events_self_hosted', 'event_ids', 'rollup_1m', 'rollup_5m', 'rollup_1h',
-        'daily_usage', 'dead_letters', 'month_quota', 'members', 'questions', 'share_links']
+        'daily_usage', 'dead_letters', 'month_quota', 'members', 'sessions', 'ingest_1m', 'ingest_1h',
+        'questions', 'share_links']
     LOOP
         -- The tables by class are there in the plain store only.
         CONTINUE WHEN to_regclass(name) IS NULL;
@@ -23,11 +24,12 @@ BEGIN
             name, CASE WHEN name = 'tenants' THEN 'id' ELSE 'tenant_id' END);
     END LOOP;
     FOREACH name IN ARRAY ARRAY['tenants', 'events', 'event_ids', 'rollup_1m', 'rollup_5m', 'rollup_1h',
-        'daily_usage', 'dead_letters', 'questions', 'share_links']
+        'daily_usage', 'dead_letters', 'ingest_1m', 'ingest_1h', 'questions', 'share_links']
     LOOP
         EXECUTE format('CREATE POLICY writer ON %I TO cm_writer USING (true) WITH CHECK (true)', name);
     END LOOP;
-    FOREACH name IN ARRAY ARRAY['tenants', 'api_keys', 'api_key_secrets', 'daily_usage', 'members', 'questions', 'share_links']
+    FOREACH name IN ARRAY ARRAY['tenants', 'api_keys', 'api_key_secrets', 'daily_usage', 'members', 'sessions',
+        'audit_log', 'ingest_1m', 'ingest_1h', 'questions', 'share_links']
     LOOP
         EXECUTE format('CREATE POLICY doorkeeper ON %I TO cm_doorkeeper USING (true) WITH CHECK (true)', name);
     END LOOP;

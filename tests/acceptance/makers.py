@@ -7,15 +7,17 @@ from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 from core.access import EVERYONE, Grant, Level
+from core.api_keys import create_key
 from core.database import Database
 from core.dead_letters import Place
 from core.eventlog import Offset, Partition
-from core.permissions import Role
+from core.key_requests import Grantor, KeyRequest
+from core.permissions import Role, Scope
 from core.queries import named
 from core.questions import Draft, Question, Questions
 from core.settings import Settings
 from core.shares import Terms, create_link
-from core.tenancy import Tenant
+from core.tenancy import KeyKind, Tenant
 from pipeline.prepared import prepare
 from pipeline.store import Store
 from resolvers.events import EPOCH
@@ -72,6 +74,13 @@ async def _question(database: Database, tenant: Tenant) -> Question:
     return await Questions(database, member, "r").create(draft, [Grant(EVERYONE, Level.MANAGE)])
 
 
+async def api_key(database: Database, settings: Settings, tenant: Tenant) -> str:
+    asked = KeyRequest(kind=KeyKind.SECRET, name="made", scopes=frozenset({Scope.METRICS_READ}))
+    grantor, master_key = Grantor.operator(tenant.id), settings.master_key_bytes()
+    made = await create_key(database, tenant.id, asked, grantor, master_key=master_key)
+    return global_id("ApiKey", made.key_id)
+
+
 MAKERS: dict[str, Make] = {
     "Tenant": tenant_itself,
     "Metric": metric,
@@ -79,4 +88,5 @@ MAKERS: dict[str, Make] = {
     "DeadLetter": dead_letter,
     "SavedQuestion": saved_question,
     "ShareLink": share_link,
+    "ApiKey": api_key,
 }

@@ -27,8 +27,10 @@ from graphql import (
     is_leaf_type,
 )
 
-from core.accounts import KeyRequest, create_key, create_tenant
+from core.accounts import create_tenant
+from core.api_keys import create_key
 from core.database import Database, as_owner
+from core.key_requests import Grantor, KeyRequest
 from core.permissions import ROLE_PERMISSIONS, SCOPE_PERMISSIONS, Permission, Role, Scope
 from core.settings import Settings
 from core.tenancy import KeyKind, PersonId, Principal, Tenant, Tier
@@ -47,6 +49,7 @@ pytestmark = pytest.mark.slow
 CORE = schema._schema
 SAMPLES: dict[str, Any] = {
     "String": "x", "ID": "", "Int": 1, "Float": 1.0, "Boolean": False, "DateTime": "2026-01-31T00:00:00Z", "JSON": {},
+    "Date": "2026-01-31",
 }  # fmt: skip
 NO_ID = global_id("Nothing", "0")
 _numbers = itertools.count(1)
@@ -154,7 +157,7 @@ async def principals(database: Database, tenant: Tenant) -> dict[str, Principal]
     found = {role.value: await add_member(database, tenant, role) for role in Role}
     for scope in Scope:
         asked = KeyRequest(kind=KeyKind.SECRET, name="", scopes=frozenset({scope}))
-        made = await create_key(database, tenant, asked, master_key=bytes(32))
+        made = await create_key(database, tenant.id, asked, Grantor.operator(tenant.id), master_key=bytes(32))
         found[f"key {scope.value}"] = Principal.of_key(tenant, made.key_id, asked.scopes)
     return found
 

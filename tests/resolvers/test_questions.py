@@ -1,4 +1,4 @@
-"""Saved questions over GraphQL: who may do what with which, generated; conflicts with both versions; lists and pages."""
+"""Saved questions over GraphQL: who may do what with which, generated; conflicts with both versions; pages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import itertools
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
@@ -219,26 +218,25 @@ async def test_a_query_that_could_not_be_asked_is_refused_when_it_is_saved(
 
 
 async def test_a_stored_query_that_fits_no_more_says_so_and_can_still_be_read_and_mended(
-    asker: Asker, settings: Settings, servers_of_store: Any, maker: Principal
+    asker: Asker, superuser_url: str, maker: Principal
 ) -> None:
     question = await asker.make(maker)
-    await spoil(settings, servers_of_store, '{"metric": "gone", "range": {"last": "24h"}}')
+    await spoil(superuser_url, '{"metric": "gone", "range": {"last": "24h"}}')
     text = "query($id: ID!) { tenant { question(id: $id) { query warnings { code message } } } }"
     found = (await asker.data(maker, text, id=question["id"]))["tenant"]["question"]
     assert found["warnings"][0]["code"] == "query_no_longer_fits" and "gone" in found["warnings"][0]["message"]
     assert found["query"]["metric"] == "gone"
     assert await asker.code(maker, "query($id: ID!) { tenant { question(id: $id) { series { columns } } } }",
                             id=question["id"]) == "unknown_metric"  # fmt: skip
-    await spoil(settings, servers_of_store, '{"of": "another version"}')
+    await spoil(superuser_url, '{"of": "another version"}')
     found = (await asker.data(maker, text, id=question["id"]))["tenant"]["question"]
     assert found["query"] == {"of": "another version"} and found["warnings"]
     mended = await asker.do(maker, UPDATE, id=question["id"], revision=1, query=QUERY)
     assert mended["question"]["query"]["metric"] == "events"
 
 
-async def spoil(settings: Settings, servers: Any, query: str) -> None:
-    name = urlsplit(settings.owner_url).path.lstrip("/")
-    async with as_owner(servers.folder.database_url("superuser", name)) as connection:
+async def spoil(superuser_url: str, query: str) -> None:
+    async with as_owner(superuser_url) as connection:
         await connection.execute("UPDATE questions SET query = $1", query)
 
 
