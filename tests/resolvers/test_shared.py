@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from core.shares import ShareGrant, find_grant, rows_budget
 from core.tenancy import Principal, Tenant
 from pipeline.prepared import prepare
 from pipeline.store import Store
+from resolvers import shared
 from resolvers.global_ids import global_id
 from schema.build import schema
 from tests.acceptance.test_role_matrix import OPERATIONS
@@ -150,7 +152,8 @@ async def test_it_cannot_be_widened_by_its_arguments(bearer: Bearer, variables: 
 @pytest.mark.parametrize(
     "selection",
     [
-        'series(query: {metric: "visitors", range: {last: "1h"}}) { columns }', 'series(metric: "visitors") { columns }',
+        'series(query: {metric: "visitors", range: {last: "1h"}}) { columns }',
+        'series(metric: "visitors") { columns }',
         'series(groupBy: ["country"]) { columns }', "series(interval: MINUTE) { columns }",
         'series(timezone: "Asia/Tokyo") { columns }', "series(limit: 100) { columns }",
         "series(includeBots: true) { columns }", "query", "owner", "access { level }", "lockedFilters { values }", "id",
@@ -256,3 +259,40 @@ async def test_a_link_reads_by_its_one_object_only_whatever_its_grant_says(
             return (lambda: principal) if name == "principal" else getattr(other.grant, name)
 
     assert await dataclasses.replace(bearer, grant=Forged()).refusal(SHARED) == "not_found"  # type: ignore[arg-type]
+
+
+async def test_a_stream_is_narrowed_likewise_and_an_edit_begins_it_anew(
+    bearer: Bearer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared, "RELOAD_SECONDS", 0.0)
+    text = "subscription($f: [Filter!], $r: TimeRange) { sharedSeries(filters: $f, range: $r) { kind columns } }"
+
+    async def listen(**variables: Any) -> Any:
+        caller = Caller(bearer.grant.principal(), "bucket", share=bearer.grant)
+        context = dataclasses.replace(
+            bearer.door.context(caller, None, "request-1"),
+            backends=dataclasses.replace(bearer.door._backends, heartbeat_seconds=0.2),
+        )
+        return await schema.subscribe(text, variables, context_value=context)
+
+    async with asyncio.timeout(30):
+        frames = await listen(f=[{"dimension": "browser", "values": ["Chrome"]}])
+        first = await anext(frames)
+        assert first.errors is None, first.errors[0].original_error
+        assert total_of(first) == 2
+        await bearer.as_maker(UPDATE, id=bearer.question_id, revision=1, query={**QUERY, "groupBy": ["browser", "os"]})
+        kinds = []
+        async for frame in frames:
+            kinds.append(frame.data["sharedSeries"]["kind"])
+            if kinds[-1] == "SNAPSHOT":
+                break
+        assert kinds[-2:] == ["GAP", "SNAPSHOT"] and total_of(frame) == 2
+        await frames.aclose()
+        for variables in ({"f": [{"dimension": "country", "values": ["FR"]}]}, {"r": {"last": "25h"}}):
+            refused = await anext(await listen(**variables))
+            assert refused.errors[0].original_error.code == "not_shared"
+
+
+def total_of(frame: Any) -> float:
+    columns = msgspec.json.decode(msgspec.json.encode(frame.data["sharedSeries"]["columns"]))
+    return float(sum(line["total"] for line in columns["series"]))
