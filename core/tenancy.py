@@ -98,9 +98,9 @@ class Principal:
     role: Role | None = None
     person_id: PersonId | None = None
     session_id: SessionId | None = None
+    is_locked: bool = False
     # A share link's one object, as `core.access.object_name` names it.
     shared_object: str | None = None
-    is_locked: bool = False
 
     @classmethod
     def of_key(cls, tenant: Tenant, key_id: KeyId, scopes: frozenset[Scope]) -> Principal:

@@ -1,4 +1,4 @@
-"""`python -m pipeline all|enrich|aggregate|bridge [--workers N]`: settings in, workers running until SIGTERM."""
+"""`python -m pipeline all|enrich|aggregate|bridge|mail [--workers N]`: settings in, workers running until SIGTERM."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ from pipeline.deadletter import DeadLetterIndex
 from pipeline.enrich import Enricher
 from pipeline.enrichment.agent import build_parser
 from pipeline.enrichment.sources import EnrichmentSources
+from pipeline.mail import MailSender
 from pipeline.moving import EventMover
 from pipeline.pace import PacedConsumer
 from pipeline.processes import MAX_WORKERS, run_processes
@@ -46,7 +47,7 @@ from pipeline.worker import Worker, run_worker
 
 log = logging.getLogger("pipeline")
 
-KINDS = ("enrich", "aggregate", "bridge")
+KINDS = ("enrich", "aggregate", "bridge", "mail")
 CHORE_SECONDS = 60.0
 CHORE_RETRY_SECONDS = 2.0
 TRIM_SECONDS = 10.0
@@ -95,6 +96,9 @@ async def _build(kind: str, parts: Parts, stack: AsyncExitStack) -> tuple[list[W
             _purge(parts),
         ]
         return [aggregator.worker(), DeadLetterIndex(parts.database, parts.log).worker()], chores
+    if kind == "mail":
+        sender = MailSender(parts.database, parts.settings)
+        return [], [sender.send_due, sender.forget]
     live = await stack.enter_async_context(LiveBroadcast(parts.settings.redis_url))
     hot = HotSets(parts.settings.redis_url)
     stack.push_async_callback(hot.close)

@@ -15,6 +15,8 @@ from strawberry import Info
 from core.api_keys import load_keys
 from core.dead_letters import Place
 from core.errors import BadInput
+from core.invitations import load_invitations
+from core.members import load_members
 from core.metrics import BUILT_IN
 from core.own_letters import find_own
 from core.permissions import Permission
@@ -77,11 +79,13 @@ KINDS: dict[str, Kind] = {
     "Tenant": Kind(Permission.TENANT_READ, _own_tenant),
     "Metric": Kind(Permission.METRICS_READ, _metric),
     "Event": Kind(Permission.EVENTS_READ, loaded(load_events, event_key)),
+    "Session": Kind(Permission.IDENTITY_READ, find_own_session),
     "SavedQuestion": Kind(Permission.QUESTIONS_READ, by_uuid(load_question)),
     "ShareLink": Kind(Permission.SHARES_WRITE, by_uuid(load_link)),
-    "Session": Kind(Permission.IDENTITY_READ, find_own_session),
     "DeadLetter": Kind(Permission.DEAD_LETTERS_READ, loaded(find_own, Place.parse)),
     "ApiKey": Kind(Permission.KEYS_READ, loaded(load_keys, key_id_of)),
+    "Member": Kind(Permission.MEMBERS_READ, loaded(load_members, UUID)),
+    "Invitation": Kind(Permission.MEMBERS_WRITE, loaded(load_invitations, UUID)),
 }
 
 

@@ -12,7 +12,7 @@ from core.errors import BadInput
 from core.permissions import Permission, Role
 from resolvers.global_ids import global_id, uuid_of
 from schema.guarded import shown_to
-from schema.people import RoleType
+from schema.roles import RoleType
 
 AccessLevelType = strawberry.enum(
     Level,

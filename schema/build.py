@@ -16,6 +16,8 @@ from schema.dead_letters import DeadLetter, DeadLetterMutations
 from schema.events import Event
 from schema.guarded import guarded
 from schema.ingest import IngestMutations
+from schema.invitations import Invitation, InvitationMutations
+from schema.members import Member, MemberMutations
 from schema.metrics import Breakdown, Metric, MetricSeries, resolve_breakdown, resolve_series
 from schema.node import Node
 from schema.people import PersonMutations
@@ -69,6 +71,8 @@ class Mutation(
     TenantMutations,
     QuestionMutations,
     ShareMutations,
+    MemberMutations,
+    InvitationMutations,
 ):
     pass
 
@@ -84,7 +88,19 @@ schema = QuietSchema(
     query=Query,
     mutation=Mutation,
     subscription=Subscription,
-    types=[Tenant, Metric, Event, DeadLetter, Session, ApiKey, SavedQuestion, ShareLink, SharedQuestion],
+    types=[
+        Tenant,
+        Metric,
+        Event,
+        DeadLetter,
+        Session,
+        ApiKey,
+        SavedQuestion,
+        ShareLink,
+        SharedQuestion,
+        Member,
+        Invitation,
+    ],
     config=StrawberryConfig(scalar_map=SCALARS, disable_field_suggestions=True),
     extensions=[lambda: ParserCache(maxsize=CACHE_ENTRIES), lambda: ValidationCache(maxsize=CACHE_ENTRIES)],
 )

@@ -17,6 +17,8 @@ from resolvers.context import Context
 from resolvers.dead_letters import list_dead_letters
 from resolvers.events import list_events
 from resolvers.global_ids import global_id
+from resolvers.invitations import list_invitations
+from resolvers.members import list_members
 from resolvers.people import list_own_tenants, viewer_person
 from resolvers.questions import find_question, list_questions
 from resolvers.sessions import list_own_sessions
@@ -26,10 +28,13 @@ from schema.api_keys import ApiKey
 from schema.dead_letters import DeadLetter
 from schema.events import Event, EventFilter
 from schema.guarded import guarded, mutation, shown_to
+from schema.invitations import Invitation
+from schema.members import Member
 from schema.metrics import Metric
 from schema.node import Connection, Node
-from schema.people import Person, RoleType, TenantMembership
+from schema.people import Person, TenantMembership
 from schema.questions import SavedQuestion, wanted_of
+from schema.roles import RoleType
 from schema.sessions import Session
 from schema.usage import DayUsage, Usage
 
@@ -133,6 +138,29 @@ class Tenant(Node):
         self, info: Info[Context, None], first: int | None = None, after: str | None = None
     ) -> Connection[DeadLetter]:
         return cast(Connection[DeadLetter], await list_dead_letters(info.context, first, after))
+
+    @guarded(Permission.MEMBERS_READ, "Its members, who is there longest first; `search` is a part of the name.")
+    async def members(
+        self,
+        info: Info[Context, None],
+        first: int | None = None,
+        after: str | None = None,
+        search: str | None = None,
+    ) -> Connection[Member]:
+        return cast(Connection[Member], await list_members(info.context, first, after, search))
+
+    @guarded(
+        Permission.MEMBERS_WRITE,
+        "Its invitations, newest first: those that wait for an answer; with `hasEnded` also the others.",
+    )
+    async def invitations(
+        self,
+        info: Info[Context, None],
+        first: int | None = None,
+        after: str | None = None,
+        has_ended: bool = False,
+    ) -> Connection[Invitation]:
+        return cast(Connection[Invitation], await list_invitations(info.context, first, after, has_ended))
 
     @classmethod
     def is_type_of(cls, obj: object, info: object) -> bool:

@@ -22,8 +22,8 @@ from core.seen import SeenIds
 from core.settings import Settings
 from core.sign_in import SignIn
 from web.auth.keys import KeyRing
-from web.auth.links import LinkRing
 from web.auth.sessions import SessionRing
+from web.auth.shares import LinkRing
 
 # Of each of the two pools that are used here, in all workers together.
 CONNECTIONS = 16
@@ -74,10 +74,6 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         stack.push_async_callback(seen.close)
         live = await stack.enter_async_context(LiveBroadcast(settings.redis_url))
         keys = KeyRing(database, settings.master_key_bytes())
-        links = LinkRing(database)
-        stack.push_async_callback(links.close)
-        budgets = Budgets(settings.redis_url, settings.web_workers)
-        stack.push_async_callback(budgets.close)
         passwords = Passwords()
         stack.push_async_callback(passwords.close)
         attempts = Attempts(limiter)
@@ -85,6 +81,10 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         sessions = SessionRing(database, settings.public_base)
         counts = IngestCounts()
         await stack.enter_async_context(CountFlusher(database, counts, live).running())
+        links = LinkRing(database)
+        stack.push_async_callback(links.close)
+        budgets = Budgets(settings.redis_url, settings.web_workers)
+        stack.push_async_callback(budgets.close)
         yield Services(
             settings, database, log, limiter, seen, live, keys, links, budgets, quota, idempotency,
             sessions, passwords, attempts, sign_in, counts,

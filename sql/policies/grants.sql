@@ -14,6 +14,12 @@ GRANT SELECT, INSERT ON audit_log TO cm_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON members TO cm_app;
 -- Whether a person has a password, and which, is for the doorkeeper alone.
 GRANT SELECT (id, email, name, created_at, disabled_at) ON people TO cm_app;
+-- Makes those who accept an invitation; the policy `invited` holds it to them.
+GRANT INSERT (id, email, name, password_hash, password_changed_at) ON people TO cm_app;
+GRANT SELECT, INSERT, UPDATE ON invitations TO cm_app;
+-- Puts messages in and sees what became of them; their text it never reads.
+GRANT INSERT ON outbox TO cm_app;
+GRANT SELECT (tenant_id, id, sent_at, given_up_at), UPDATE (given_up_at, last_error) ON outbox TO cm_app;
 GRANT SELECT ON events, event_ids, rollup_1m, rollup_5m, rollup_1h, daily_usage, dead_letters TO cm_app;
 
 GRANT DELETE ON dead_letters TO cm_app;
@@ -35,11 +41,15 @@ GRANT SELECT, INSERT, DELETE ON event_ids TO cm_writer;
 GRANT SELECT, INSERT, UPDATE ON rollup_1m, rollup_5m, rollup_1h, daily_usage, log_offsets TO cm_writer;
 GRANT DELETE ON rollup_1m, rollup_5m, rollup_1h TO cm_writer;
 GRANT SELECT, INSERT, DELETE ON dead_letters TO cm_writer;
+GRANT SELECT, UPDATE, DELETE ON outbox TO cm_writer;
 
 GRANT SELECT ON tenants, api_keys, api_key_secrets, daily_usage TO cm_doorkeeper;
 GRANT UPDATE (last_used_at) ON api_keys TO cm_doorkeeper;
 GRANT SELECT ON members TO cm_doorkeeper;
 GRANT SELECT, INSERT, UPDATE ON people TO cm_doorkeeper;
+GRANT SELECT ON invitations TO cm_doorkeeper;
+GRANT INSERT ON outbox TO cm_doorkeeper;
+GRANT SELECT, INSERT, UPDATE, DELETE ON password_resets TO cm_doorkeeper;
 -- Signing in and out, with its entry in the trail, which the doorkeeper adds to and never reads.
 GRANT SELECT, INSERT, UPDATE, DELETE ON sessions, signing_keys TO cm_doorkeeper;
 GRANT INSERT ON audit_log TO cm_doorkeeper;
