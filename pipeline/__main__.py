@@ -48,6 +48,7 @@ from pipeline.mail import MailSender
 from pipeline.moving import EventMover
 from pipeline.pace import PacedConsumer
 from pipeline.processes import MAX_WORKERS, run_processes
+from pipeline.purge import purge_deleted
 from pipeline.retention import RetentionKeeper
 from pipeline.spread import Spread
 from pipeline.worker import Worker, run_worker
@@ -101,7 +102,13 @@ async def _build(kind: str, parts: Parts, stack: AsyncExitStack) -> tuple[list[W
         return [replace(worker, consumer=paced)], [_trim_log(parts), _learn_spread(parts, spread)]
     if kind == "aggregate":
         aggregator = Aggregator(parts.database, parts.log)
-        chores = [_make_partitions(parts, aggregator), _forget_ids(parts), _drop_old(parts), _move_events(parts)]
+        chores = [
+            _make_partitions(parts, aggregator),
+            _forget_ids(parts),
+            _drop_old(parts),
+            _move_events(parts),
+            _purge(parts),
+        ]
         return [aggregator.worker(), DeadLetterIndex(parts.database, parts.log).worker()], chores
     if kind == "jobs":
         return [], [_keep_up_jobs(_job_parts(parts, stack))]
@@ -189,6 +196,14 @@ def _move_events(parts: Parts) -> Chore:
         return MOVE_SECONDS
 
     return move
+
+
+def _purge(parts: Parts) -> Chore:
+    async def purge() -> float:
+        await purge_deleted(parts.database)
+        return RETENTION_SECONDS
+
+    return purge
 
 
 def _rebuild(parts: Parts, bridge: Bridge) -> Chore:

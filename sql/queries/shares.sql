@@ -62,5 +62,5 @@ UPDATE share_links SET uses = uses + $3, last_used_at = now() WHERE tenant_id = 
 -- purge_links(before, most)
 -- The end of links that ended before a moment.
 DELETE FROM share_links WHERE (tenant_id, id) IN (
-    SELECT tenant_id, id FROM share_links WHERE least(expires_at, revoked_at) < $1 LIMIT $2 FOR UPDATE SKIP LOCKED
+    SELECT tenant_id, id FROM share_links WHERE least(expires_at, revoked_at) < $1 LIMIT $2
 );
