@@ -29,3 +29,12 @@ GRANT SELECT ON tenants, api_keys, api_key_secrets, daily_usage TO cm_doorkeeper
 GRANT UPDATE (last_used_at) ON api_keys TO cm_doorkeeper;
 GRANT SELECT ON members TO cm_doorkeeper;
 GRANT SELECT, INSERT, UPDATE ON people TO cm_doorkeeper;
+
+-- A tenant's own identity providers. Their people are the tenant's: policies on `people` hold that.
+GRANT SELECT, INSERT, UPDATE, DELETE ON sign_in_connections, sign_in_identities, sign_in_attempts, saml_assertions
+    TO cm_app;
+GRANT SELECT (home_tenant_id, asserted_email) ON people TO cm_app;
+GRANT INSERT (id, name, home_tenant_id, asserted_email) ON people TO cm_app;
+GRANT UPDATE (name, asserted_email) ON people TO cm_app;
+-- Which tenant a sign-in is of, before it is known.
+GRANT SELECT (tenant_id, id, kind, name, is_enabled) ON sign_in_connections TO cm_doorkeeper;

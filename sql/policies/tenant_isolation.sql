@@ -8,7 +8,8 @@ DECLARE
 BEGIN
     FOREACH name IN ARRAY ARRAY['tenants', 'api_keys', 'api_key_secrets', 'audit_log', 'events', 'events_free',
         'events_pro', 'events_enterprise', 'events_self_hosted', 'event_ids', 'rollup_1m', 'rollup_5m', 'rollup_1h',
-        'daily_usage', 'dead_letters', 'month_quota', 'members']
+        'daily_usage', 'dead_letters', 'month_quota', 'members',
+        'sign_in_connections', 'sign_in_identities', 'sign_in_attempts', 'saml_assertions']
     LOOP
         -- The tables by class are there in the plain store only.
         CONTINUE WHEN to_regclass(name) IS NULL;
@@ -27,7 +28,8 @@ BEGIN
     LOOP
         EXECUTE format('CREATE POLICY writer ON %I TO cm_writer USING (true) WITH CHECK (true)', name);
     END LOOP;
-    FOREACH name IN ARRAY ARRAY['tenants', 'api_keys', 'api_key_secrets', 'daily_usage', 'members']
+    FOREACH name IN ARRAY ARRAY['tenants', 'api_keys', 'api_key_secrets', 'daily_usage', 'members',
+        'sign_in_connections']
     LOOP
         EXECUTE format('CREATE POLICY doorkeeper ON %I TO cm_doorkeeper USING (true) WITH CHECK (true)', name);
     END LOOP;
@@ -40,3 +42,12 @@ DROP POLICY IF EXISTS tenant ON people;
 DROP POLICY IF EXISTS doorkeeper ON people;
 CREATE POLICY tenant ON people FOR SELECT TO cm_app USING (id IN (SELECT person_id FROM members));
 CREATE POLICY doorkeeper ON people TO cm_doorkeeper USING (true) WITH CHECK (true);
+
+-- A tenant's identity provider makes people of that tenant, changes what it said of them, and reaches no others.
+DROP POLICY IF EXISTS home_insert ON people;
+DROP POLICY IF EXISTS home_update ON people;
+CREATE POLICY home_insert ON people FOR INSERT TO cm_app
+    WITH CHECK (home_tenant_id = (SELECT current_setting('app.current_tenant')::uuid));
+CREATE POLICY home_update ON people FOR UPDATE TO cm_app
+    USING (home_tenant_id = (SELECT current_setting('app.current_tenant')::uuid))
+    WITH CHECK (home_tenant_id = (SELECT current_setting('app.current_tenant')::uuid));
