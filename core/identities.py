@@ -4,6 +4,7 @@ else. Every write leaves an audit entry."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,8 +12,10 @@ from uuid import UUID, uuid4
 
 from core.audit import Author, audit
 from core.database import Database, Session
-from core.errors import NotFound, PermissionDenied
+from core.errors import Conflict, NotFound, PermissionDenied
+from core.permissions import Role
 from core.queries import named
+from core.sessions import revoke_sessions
 from core.sign_in_connections import SignInConnection, lock_connection
 from core.sign_in_rules import Vouched, admit, role_of
 from core.tenancy import PersonId, TenantId
@@ -26,7 +29,10 @@ NOTE_PERSON = named("sign_in", "note_person")
 NOTE_ROLE = named("sign_in", "note_role")
 LIST = named("sign_in", "list_identities")
 COUNT = named("sign_in", "count_identities")
+FIND_MANY = named("sign_in", "find_identities")
+LOCK = named("sign_in", "lock_identity")
 DELETE = named("sign_in", "delete_identity")
+END_MEMBER = named("sign_in", "end_member")
 KIND = "SignInIdentity"
 MAX_NAME = 200
 MAX_EMAIL = 254
@@ -86,9 +92,7 @@ async def _welcome(session: Session, author: Author, connection: SignInConnectio
     person_id = PersonId(uuid4())
     role = role_of(vouched, connection.role_rules, connection.default_role)
     await session.execute(INSERT_PERSON, person_id, shown_name(vouched), shown_email(vouched))
-    await session.execute(
-        INSERT_IDENTITY, uuid4(), connection.id, vouched.issuer, vouched.subject, person_id
-    )
+    await session.execute(INSERT_IDENTITY, uuid4(), connection.id, vouched.issuer, vouched.subject, person_id)
     await session.execute(INSERT_MEMBER, person_id, role.value)
     diff = {
         "role": role.value,
@@ -131,19 +135,31 @@ async def count_identities(database: Database, tenant_id: TenantId, connection_i
     return int(row["count"]) if row else 0
 
 
-async def delete_identity(database: Database, author: Author, id: UUID) -> PersonId:
-    """Forgets an identity: the next sign-in by it is a first one, and makes a new person.
+async def load_identities(database: Database, tenant_id: TenantId, ids: Sequence[UUID]) -> list[SignInIdentity | None]:
+    """Identities by their ids, in their order; None where the tenant has none."""
+    async with database.as_tenant(tenant_id) as session:
+        found = {row["id"]: _identity(row) for row in await session.fetch(FIND_MANY, list(ids))}
+    return [found.get(id) for id in ids]
+
+
+async def delete_identity(database: Database, author: Author, id: UUID) -> None:
+    """Forgets who somebody is, with its membership and sessions: the next sign-in by it is a first one.
 
     Raises:
-        NotFound: the tenant has none with that id.
+        NotFound: the tenant has none with that id. Conflict: it is an owner's.
     """
     async with database.as_tenant(author.tenant_id, is_write=True) as session:
-        row = await session.fetchrow(DELETE, id)
+        row = await session.fetchrow(LOCK, id)
         if row is None:
             raise NotFound(f"There is no {KIND} with that id.", field="id")
+        if row["role"] == Role.OWNER:
+            raise Conflict("It is the identity of an owner; lower that owner's role first.")
+        person_id = PersonId(row["person_id"])
+        await session.execute(DELETE, id)
+        await session.execute(END_MEMBER, person_id)
+        await revoke_sessions(session, person_id=person_id, tenant_id=author.tenant_id, reason="identity_deleted")
         diff = {key: str(row[key]) for key in ("connection_id", "issuer", "subject", "person_id")}
         await audit(session, author, "sign_in_identity.delete", str(id), diff)
-    return PersonId(row["person_id"])
 
 
 def _identity(row: Any) -> SignInIdentity:

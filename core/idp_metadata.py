@@ -73,8 +73,10 @@ def read_metadata(document: str, now: datetime) -> IdpMetadata:
     ]
     good = tuple(dict.fromkeys(text for text in found[:MAX_CERTIFICATES] if _is_good(text, now)))
     if not good:
-        raise _unfit(f"has no certificate for signing that is valid today, with RSA of {LEAST_RSA_BITS} bits or more or "
-                     "an elliptic curve of 256")  # fmt: skip
+        raise _unfit(
+            f"has no certificate for signing that is valid today, with RSA of {LEAST_RSA_BITS} bits or an elliptic "
+            "curve of 256, or more"
+        )
     return IdpMetadata(entity_id, places[0], good)
 
 

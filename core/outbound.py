@@ -99,7 +99,7 @@ async def resolved(host: str, port: int, reach: str) -> str:
 
 
 class GuardedTransport(httpx2.AsyncBaseTransport):
-    """What every request of an outbound client goes through: checks, connects to what was checked, bounds the answer."""
+    """What each outbound request goes through: it connects to the address that was checked, and bounds the answer."""
 
     def __init__(self, reach: str) -> None:
         self._reach = reach

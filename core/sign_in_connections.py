@@ -3,7 +3,7 @@ write leaves an audit entry."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,7 +13,7 @@ import msgspec
 
 from core.audit import Author, audit
 from core.database import Database, Session
-from core.errors import BadInput, Conflict, NotFound
+from core.errors import BadInput, Conflict, NotFound, PermissionDenied
 from core.keys import seal, unseal
 from core.permissions import Role
 from core.queries import named
@@ -30,7 +30,7 @@ UPDATE = named("sign_in", "update_connection")
 DELETE = named("sign_in", "delete_connection")
 OWNERS_OF = named("sign_in", "owners_of_connection")
 END_MEMBERS = named("sign_in", "end_members_of_connection")
-PEOPLE_OF = named("sign_in", "people_of_connection")
+END_SESSIONS = named("sign_in", "end_sessions_of_connection")
 WHOSE = named("sign_in", "whose_connection")
 OFFERED = named("sign_in", "offered_connections")
 
@@ -176,33 +176,41 @@ async def create_connection(database: Database, author: Author, connection: Sign
 
 
 async def update_connection(
-    database: Database, author: Author, id: UUID, change: Any, *, people: list[UUID] | None = None
+    database: Database,
+    author: Author,
+    id: UUID,
+    change: Callable[[SignInConnection], SignInConnection],
+    *,
+    may_make_owners: bool,
 ) -> SignInConnection:
-    """Changes a connection by `change(connection) -> connection`. `people` is filled with those who come by it when it
-    is disabled, so that their sessions can be ended.
+    """Changes a connection. One that is disabled ends the sessions of those who came by it.
 
     Raises:
         NotFound: the tenant has none with that id. Conflict: the new name is taken.
+        PermissionDenied: an owner comes by it: who says who comes by it could come as that owner.
     """
     async with database.as_tenant(author.tenant_id, is_write=True) as session:
         before = await lock_connection(session, id)
-        wanted: SignInConnection = change(before)
+        wanted = change(before)
         if wanted.name != before.name:
             await _refuse_taken(session, wanted)
+        is_another = (wanted.config, wanted.sealed_secret) != (before.config, before.sealed_secret)
+        if is_another and not may_make_owners and await session.fetch(OWNERS_OF, id):
+            raise PermissionDenied("An owner signs in by this connection: only an owner changes its provider.")
         row = await session.fetchrow(UPDATE, *_columns(wanted))
         assert row is not None
         old, new = _told(before), _told(wanted)
         diff: dict[str, Any] = {key: [old[key], new[key]] for key in new if old[key] != new[key]}
         if wanted.sealed_secret != before.sealed_secret:
             diff["client_secret"] = "changed"
+        if before.is_enabled and not wanted.is_enabled:
+            diff["sessions_ended"] = len(await session.fetch(END_SESSIONS, id, "connection_disabled"))
         await audit(session, author, "sign_in_connection.update", str(id), diff)
-        if people is not None and before.is_enabled and not wanted.is_enabled:
-            people += [row["person_id"] for row in await session.fetch(PEOPLE_OF, id)]
     return connection_of(row)
 
 
-async def delete_connection(database: Database, author: Author, id: UUID) -> list[UUID]:
-    """Ends a connection, and the membership of all who came by it. Answers who they were.
+async def delete_connection(database: Database, author: Author, id: UUID) -> None:
+    """Ends a connection, and the sessions and memberships of all who came by it.
 
     Raises:
         NotFound: the tenant has none with that id.
@@ -210,14 +218,13 @@ async def delete_connection(database: Database, author: Author, id: UUID) -> lis
     """
     async with database.as_tenant(author.tenant_id, is_write=True) as session:
         before = await lock_connection(session, id)
-        owners = await session.fetch(OWNERS_OF, id)
-        if owners:
+        if await session.fetch(OWNERS_OF, id):
             raise Conflict("An owner signs in by this connection; lower that owner's role first.")
-        people = [row["person_id"] for row in await session.fetch(END_MEMBERS, id)]
+        sessions = await session.fetch(END_SESSIONS, id, "connection_deleted")
+        members = await session.fetch(END_MEMBERS, id)
         await session.execute(DELETE, id)
-        diff = {**_told(before), "members_ended": len(people)}
+        diff = {**_told(before), "members_ended": len(members), "sessions_ended": len(sessions)}
         await audit(session, author, "sign_in_connection.delete", str(id), diff)
-    return people
 
 
 async def lock_connection(session: Session, id: UUID) -> SignInConnection:
@@ -269,8 +276,6 @@ def checked_connection_name(name: str) -> str:
     if not 1 <= len(name) <= 100 or not name.isprintable() or name != name.strip():
         raise BadInput("A connection's name has 1 to 100 printable characters.", field="name")
     return name
-
-
 
 
 async def _refuse_taken(session: Session, connection: SignInConnection) -> None:

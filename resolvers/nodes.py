@@ -7,15 +7,18 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from uuid import UUID
 
 import strawberry
 from strawberry import Info
 
 from core.dead_letters import Place
 from core.errors import BadInput
+from core.identities import load_identities
 from core.metrics import BUILT_IN
 from core.own_letters import find_own
 from core.permissions import Permission
+from core.sign_in_connections import load_connections
 from resolvers.context import Context, Load
 from resolvers.events import event_key, load_events
 from resolvers.global_ids import parse_global_id
@@ -59,6 +62,8 @@ KINDS: dict[str, Kind] = {
     "Metric": Kind(Permission.METRICS_READ, _metric),
     "Event": Kind(Permission.EVENTS_READ, loaded(load_events, event_key)),
     "DeadLetter": Kind(Permission.DEAD_LETTERS_READ, loaded(find_own, Place.parse)),
+    "SignInConnection": Kind(Permission.SIGN_IN_WRITE, loaded(load_connections, UUID)),
+    "SignInIdentity": Kind(Permission.SIGN_IN_WRITE, loaded(load_identities, UUID)),
 }
 
 

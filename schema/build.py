@@ -19,6 +19,7 @@ from schema.metrics import Breakdown, Metric, MetricSeries, resolve_breakdown, r
 from schema.node import Node
 from schema.prepare import CACHE_ENTRIES
 from schema.scalars import SCALARS
+from schema.sign_in import SignInConnection, SignInIdentity, SignInMutations
 from schema.subscription import Subscription
 from schema.tenants import Tenant, Viewer, resolve_tenant, resolve_viewer
 
@@ -46,7 +47,7 @@ class Query:
 
 # One class of mutations a topic, each in its topic's module.
 @strawberry.type(description="What may be changed.")
-class Mutation(IngestMutations, DeadLetterMutations):
+class Mutation(IngestMutations, DeadLetterMutations, SignInMutations):
     pass
 
 
@@ -61,7 +62,7 @@ schema = QuietSchema(
     query=Query,
     mutation=Mutation,
     subscription=Subscription,
-    types=[Tenant, Metric, Event, DeadLetter],
+    types=[Tenant, Metric, Event, DeadLetter, SignInConnection, SignInIdentity],
     config=StrawberryConfig(scalar_map=SCALARS, disable_field_suggestions=True),
     extensions=[lambda: ParserCache(maxsize=CACHE_ENTRIES), lambda: ValidationCache(maxsize=CACHE_ENTRIES)],
 )

@@ -9,22 +9,23 @@ import strawberry
 from strawberry import Info
 
 from core.metrics import BUILT_IN
-from core.permissions import Permission, Role
+from core.permissions import Permission
 from core.tenancy import PrincipalKind, Tier
 from core.tenancy import Tenant as TenantRow
 from resolvers.context import Context
 from resolvers.dead_letters import list_dead_letters
 from resolvers.events import list_events
 from resolvers.global_ids import global_id
+from resolvers.sign_in import list_sign_in_connections
 from resolvers.tenants import list_metrics, month_usage
 from schema.dead_letters import DeadLetter
 from schema.events import Event, EventFilter
 from schema.guarded import guarded, shown_to
 from schema.metrics import Metric
 from schema.node import Connection, Node
+from schema.sign_in import RoleType, SignInConnection
 
 TierType = strawberry.enum(Tier, description="What a tenant pays for; decides its limits.")
-RoleType = strawberry.enum(Role, description="What a member is; each may all that the one before it may.")
 PrincipalKindType = strawberry.enum(PrincipalKind, description="What kind of caller it is.")
 
 
@@ -95,6 +96,12 @@ class Tenant(Node):
         self, info: Info[Context, None], first: int | None = None, after: str | None = None
     ) -> Connection[DeadLetter]:
         return cast(Connection[DeadLetter], await list_dead_letters(info.context, first, after))
+
+    @guarded(Permission.SIGN_IN_WRITE, "Its own identity providers, oldest first.")
+    async def sign_in_connections(
+        self, info: Info[Context, None], first: int | None = None, after: str | None = None
+    ) -> Connection[SignInConnection]:
+        return cast(Connection[SignInConnection], await list_sign_in_connections(info.context, first, after))
 
     @classmethod
     def is_type_of(cls, obj: object, info: object) -> bool:

@@ -16,6 +16,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from core.errors import CloudMetricsError, InvalidRequest, NotFound
 from core.settings import Settings
 from schema.build import schema
+from web.auth.oidc_door import OidcDoor
+from web.auth.provider_sign_in import ProviderSignIn
+from web.auth.saml_door import SamlDoor
 from web.errors import RequestLayer, error_body, request_id_of, retry_headers, status_of
 from web.graphql_door import GraphQLDoor
 from web.graphql_http import GraphQLHttp
@@ -39,6 +42,8 @@ def routes_of(services: Services, ingest: IngestDoor) -> list[BaseRoute]:
     """Every path there is."""
     door = GraphQLDoor(services, ingest.ingest)
     graphql, sockets, health = GraphQLHttp(door), GraphQLSockets(door), Health(services)
+    by_provider = ProviderSignIn(services)
+    oidc, saml = OidcDoor(by_provider), SamlDoor(by_provider, services.saml)
     sdl = schema.as_str() + "\n"
 
     async def show_schema(request: Request) -> Response:
@@ -55,6 +60,13 @@ def routes_of(services: Services, ingest: IngestDoor) -> list[BaseRoute]:
         Route("/v1/events", ingest.post, methods=["POST"]),
         Route("/v1/events", ingest.options, methods=["OPTIONS"]),
         WebSocketRoute(INGEST_PATH, IngestSockets(services, ingest.ingest).connect),
+        Route("/auth/connections/{tenant}", saml.ways),
+        Route("/auth/oauth/{connection}/start", oidc.start),
+        Route("/auth/oauth/{connection}/callback", oidc.callback),
+        Route("/auth/saml/{tenant}/metadata", saml.metadata),
+        Route("/auth/saml/{tenant}/login", saml.login),
+        Route("/auth/saml/{tenant}/acs", saml.acs, methods=["POST"]),
+        Route("/auth/saml/{tenant}/finish", saml.finish),
         Route("/health/live", health.live),
         Route("/health/ready", health.ready),
         Route("/schema.graphql", show_schema),

@@ -16,6 +16,7 @@ from core.ratelimit import RateLimiter
 from core.seen import SeenIds
 from core.settings import Settings
 from web.auth.keys import KeyRing
+from web.auth.saml_pool import SamlPool
 
 # Of each of the two pools that are used here, in all workers together.
 CONNECTIONS = 16
@@ -34,6 +35,7 @@ class Services:
     keys: KeyRing
     quota: MonthQuota
     idempotency: Idempotency
+    saml: SamlPool
 
 
 def pool_size_of(web_workers: int) -> int:
@@ -58,5 +60,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         seen = SeenIds(settings.redis_url)
         stack.push_async_callback(seen.close)
         live = await stack.enter_async_context(LiveBroadcast(settings.redis_url))
+        saml = SamlPool(settings.xmlsec1)
+        stack.push_async_callback(saml.close)
         keys = KeyRing(database, settings.master_key_bytes())
-        yield Services(settings, database, log, limiter, seen, live, keys, quota, idempotency)
+        yield Services(settings, database, log, limiter, seen, live, keys, quota, idempotency, saml)

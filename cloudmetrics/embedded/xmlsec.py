@@ -14,8 +14,8 @@ from core.errors import Misconfigured
 
 FOLDER = SERVICES / "xmlsec1"
 PROGRAM = FOLDER / "xmlsec1"
-_PARTS = ("xmlsec1", "libxmlsec1t64", "libxmlsec1t64-openssl", "libxml2", "libxslt1.1", "liblzma5", "zlib1g", "libzstd1",
-          "libssl3t64", "libc6")  # fmt: skip
+_PARTS = ("xmlsec1", "libxmlsec1t64", "libxmlsec1t64-openssl", "libxml2", "libxslt1.1", "liblzma5", "zlib1g",
+          "libzstd1", "libssl3t64", "libc6")  # fmt: skip
 PACKAGES = tuple(f"{name}/trixie" for name in _PARTS)
 
 

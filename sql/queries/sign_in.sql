@@ -63,10 +63,13 @@ JOIN sign_in_identities i ON i.tenant_id = m.tenant_id AND i.person_id = m.perso
 WHERE m.tenant_id = (SELECT current_setting('app.current_tenant')::uuid) AND i.connection_id = $1 AND m.role = 'owner'
 FOR UPDATE OF m;
 
--- people_of_connection(connection_id)
--- Who signs in by a connection.
-SELECT person_id FROM sign_in_identities
-WHERE tenant_id = (SELECT current_setting('app.current_tenant')::uuid) AND connection_id = $1;
+-- end_sessions_of_connection(connection_id, reason)
+-- Ends the sessions of all who sign in by a connection.
+UPDATE sessions SET revoked_at = now(), revoked_reason = $2
+WHERE tenant_id = (SELECT current_setting('app.current_tenant')::uuid) AND revoked_at IS NULL
+    AND person_id IN (SELECT i.person_id FROM sign_in_identities i
+        WHERE i.tenant_id = (SELECT current_setting('app.current_tenant')::uuid) AND i.connection_id = $1)
+RETURNING id;
 
 -- end_members_of_connection(connection_id)
 -- Ends the membership of all who came by a connection.
@@ -138,11 +141,27 @@ ORDER BY i.created_at, i.id LIMIT $2;
 SELECT count(*) AS count FROM sign_in_identities
 WHERE tenant_id = (SELECT current_setting('app.current_tenant')::uuid) AND connection_id = $1;
 
+-- lock_identity(id)
+-- An identity, and what its person is in the tenant.
+SELECT i.connection_id, i.issuer, i.subject, i.person_id, m.role FROM sign_in_identities i
+LEFT JOIN members m ON m.tenant_id = i.tenant_id AND m.person_id = i.person_id
+WHERE i.tenant_id = (SELECT current_setting('app.current_tenant')::uuid) AND i.id = $1 FOR UPDATE OF i;
+
 -- delete_identity(id)
 -- Forgets who somebody is: the next sign-in is a first one.
 DELETE FROM sign_in_identities
-WHERE tenant_id = (SELECT current_setting('app.current_tenant')::uuid) AND id = $1
-RETURNING connection_id, issuer, subject, person_id;
+WHERE tenant_id = (SELECT current_setting('app.current_tenant')::uuid) AND id = $1;
+
+-- end_member(person_id)
+-- Ends a membership.
+DELETE FROM members WHERE tenant_id = (SELECT current_setting('app.current_tenant')::uuid) AND person_id = $1;
+
+-- find_identities(ids)
+-- Some of the tenant's identities.
+SELECT i.id, i.connection_id, i.issuer, i.subject, i.person_id, p.name, p.asserted_email AS email, i.created_at,
+    i.last_sign_in_at
+FROM sign_in_identities i LEFT JOIN people p ON p.id = i.person_id
+WHERE i.tenant_id = (SELECT current_setting('app.current_tenant')::uuid) AND i.id = ANY($1::uuid[]);
 
 -- insert_attempt(purpose, id, connection_id, browser, next, person_id, seconds)
 -- What is awaited from a browser.

@@ -1,5 +1,5 @@
-"""ID tokens of tenants' providers: whose they are, by checks of our own. Pure; no I/O. (OpenID Connect Core 1.0, 3.1.3.7;
-RFC 8725)"""
+"""ID tokens of tenants' providers: whose they are, by checks of our own. Pure; no I/O.
+(OpenID Connect Core 1.0, 3.1.3.7; RFC 8725)"""
 
 from __future__ import annotations
 

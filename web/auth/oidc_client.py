@@ -1,5 +1,5 @@
-"""The client side of OAuth 2.0 for one sign-in: where the browser is sent, and what its code is changed into. (RFC 6749,
-7636, 9207; OpenID Connect Core 1.0, 3.1)"""
+"""The client side of OAuth 2.0 for one sign-in: where the browser is sent, and what its code is changed into.
+(RFC 6749, 7636, 9207; OpenID Connect Core 1.0, 3.1)"""
 
 from __future__ import annotations
 

@@ -12,10 +12,12 @@ from starlette.responses import RedirectResponse, Response
 
 from core.audit import Author
 from core.errors import InvalidRequest, NotFound, TooMany
+from core.sessions import open_session
 from core.sign_in_attempts import Attempt, Purpose, await_attempt
 from core.sign_in_connections import SignInConnection, connection_by_id
 from core.sign_in_rules import ConnectionKind
 from core.tenancy import PersonId, TenantId
+from web.auth.cookies import put_refresh_token
 from web.auth.strangers import network_of
 from web.errors import request_id_of
 from web.peer import client_address
@@ -98,9 +100,25 @@ class ProviderSignIn:
         """Who the audit trail names for what a sign-in changes."""
         return Author(connection.tenant_id, f"sign_in_connection:{connection.id}", request_id_of(request.scope))
 
-    async def finished(self, request: Request, connection: SignInConnection, person_id: PersonId, page: str) -> Response:
+    async def finished(
+        self, request: Request, connection: SignInConnection, person_id: PersonId, page: str
+    ) -> Response:
         """Opens the session, and sends the browser to the page that it came for."""
-        raise NotImplementedError
+        services = self.services
+        session = await open_session(
+            services.database,
+            services.settings,
+            person_id=person_id,
+            tenant_id=connection.tenant_id,
+            method=connection.kind.value,
+            address=client_address(request, services.settings),
+            agent=request.headers.get("user-agent", ""),
+            locked=True,
+        )
+        response = RedirectResponse(page, HTTPStatus.SEE_OTHER, {"Cache-Control": "no-store"})
+        response.delete_cookie(self._cookie, path="/", httponly=True, samesite="lax", secure=self._is_secure)
+        put_refresh_token(response, services.settings, session.refresh_token, session.expires_at)
+        return response
 
 
 def no_such_way() -> NotFound:

@@ -53,9 +53,7 @@ class SamlDoor:
         """How people of a tenant may sign in besides passwords; nothing for a tenant that there is not."""
         await self._sign_in.take(request)
         offered = await self._offered(request)
-        ways = [
-            {"id": str(way.id), "kind": way.kind.value, "name": way.name, "url": self._url(way)} for way in offered
-        ]
+        ways = [{"id": str(way.id), "kind": way.kind.value, "name": way.name, "url": self._url(way)} for way in offered]
         return JSONResponse({"connections": ways}, headers={"Cache-Control": "no-store"})
 
     async def metadata(self, request: Request) -> Response:
@@ -80,14 +78,16 @@ class SamlDoor:
             )  # fmt: skip
         connection = await self._sign_in.connection(str(chosen[0].id), ConnectionKind.SAML)
         browser = self._sign_in.browser_of(request) or new_secret()
-        job = Job(does="request", provider=self._provider(_slug(request)), idp=_idp(connection), relay_state=new_secret())
+        job = Job(
+            does="request", provider=self._provider(_slug(request)), idp=_idp(connection), relay_state=new_secret()
+        )
         outcome = await self._pool.do(job)
         attempt = Attempt(connection.id, hashed(browser), next_page, None)
         await self._sign_in.begin(connection.tenant_id, Purpose.SAML, outcome.request_id, attempt)
         return self._sign_in.sent_to(outcome.url, browser)
 
     async def acs(self, request: Request) -> Response:
-        """The provider's answer, by the browser's form (Bindings, 3.5). RelayState is not read: it comes from anybody."""
+        """The provider's answer, by the browser's form (Bindings, 3.5). RelayState is not read: anybody writes it."""
         await self._sign_in.take(request)
         document = await _document(request)
         offered = [way for way in await self._offered(request) if way.kind is ConnectionKind.SAML]
@@ -168,9 +168,7 @@ def _idp(connection: SignInConnection) -> IdentityProvider:
             "The identity provider's certificate has expired; an administrator uploads its metadata anew.",
             code="saml_invalid_signature",
         )
-    return IdentityProvider(
-        config.entity_id, config.sso_url, tuple(certificates), config.requires_signed_response
-    )
+    return IdentityProvider(config.entity_id, config.sso_url, tuple(certificates), config.requires_signed_response)
 
 
 async def _document(request: Request) -> bytes:

@@ -90,7 +90,9 @@ def check_form(document: bytes, requires_signed_response: bool) -> Form:
     _check_status(response)
     assertions = list(response.iter(f"{SAML}Assertion"))
     if next(response.iter(f"{SAML}EncryptedAssertion"), None) is not None:
-        refuse("saml_invalid_document", "is encrypted, which is not taken here: let the provider sign alone", status=400)
+        refuse(
+            "saml_invalid_document", "is encrypted, which is not taken here: let the provider sign alone", status=400
+        )
     if len(assertions) != 1 or assertions[0] not in list(response):
         refuse("saml_invalid_signature", "must have exactly one assertion, directly within the response")
     assertion = assertions[0]

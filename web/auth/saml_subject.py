@@ -1,4 +1,4 @@
-"""Whom a SAML assertion vouches for: what of it is the subject, for ever, and what is said of that today. Pure; no I/O."""
+"""Whom a SAML assertion vouches for: what of it is the subject, and what is said of that today. Pure; no I/O."""
 
 from __future__ import annotations
 
