@@ -110,11 +110,13 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         checked_url(str(request.url), reach=self._reach, field="url")
         host, port = request.url.host, request.url.port or (443 if request.url.scheme == "https" else 80)
         address = await resolved(host, port, self._reach)
-        headers = {**request.headers, "Accept-Encoding": "identity"}
+        headers = httpx2.Headers(request.headers)
+        headers["Host"] = request.url.netloc.decode("ascii")
+        headers["Accept-Encoding"] = "identity"
         sent = httpx2.Request(
             request.method,
             request.url.copy_with(host=address),
-            headers={**headers, "Host": request.url.netloc.decode("ascii")},
+            headers=headers,
             stream=request.stream,
             # The certificate is still asked for in the name that was given.
             extensions={**request.extensions, "sni_hostname": host},

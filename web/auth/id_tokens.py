@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ SKEW_SECONDS = 60
 MAX_AGE_SECONDS = 600
 MAX_SUBJECT_LENGTH = 255
 GOOGLE_ISSUER = "https://accounts.google.com"
+_DIRECTORY = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # A key within the token, or the address of one, says nothing about who signed it.
 _REFUSED_HEADERS = {"jwk", "jku", "x5u", "x5c", "crit", "b64", "zip", "enc"}
 
@@ -152,7 +154,7 @@ def _check_google(claims: Mapping[str, Any], expected: Expected) -> None:
 def _entra_tenant(claims: Mapping[str, Any], expected: Expected) -> str:
     """The directory, which the issuer names too: nobody of another one comes in by an issuer that serves them all."""
     directory = _text(claims, "tid")
-    if f"/{directory}/" not in expected.issuer:
+    if not _DIRECTORY.fullmatch(directory) or f"/{directory}/" not in expected.issuer:
         raise _refused("is of another directory")
     return directory
 
