@@ -33,7 +33,7 @@ COMMANDS = {
     "tenant": "create and list tenants",
     "deadletters": "records that could not be processed: list, show, replay, drop",
     "store": "how events are stored; move them from partitions to TimescaleDB",
-    "services": "start Apache Kafka, and fetch TimescaleDB, for trying the larger sizes here",
+    "services": "start Apache Kafka, fetch TimescaleDB and xmlsec1, for trying the larger sizes here",
     "key": "create, list, revoke and rotate API keys",
 }
 

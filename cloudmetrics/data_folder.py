@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from cloudmetrics.embedded.xmlsec import known_xmlsec1
 from core.errors import Misconfigured
 from core.settings import PREFIX, Settings
 
@@ -153,6 +154,8 @@ class DataFolder:
         made[f"{PREFIX}MASTER_KEY"] = self.secrets()["master_key"]
         if f"{PREFIX}TIMESCALEDB" not in environ:
             made[f"{PREFIX}TIMESCALEDB"] = self.read("store").get("timescaledb", "")
+        if f"{PREFIX}XMLSEC1" not in environ:
+            made[f"{PREFIX}XMLSEC1"] = known_xmlsec1()
         if host is not None:
             made[f"{PREFIX}HOST"] = host
         if port is not None:

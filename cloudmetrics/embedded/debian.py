@@ -9,9 +9,12 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from cloudmetrics.embedded.kafka_server import FETCH_SECONDS, SERVICES
+from cloudmetrics.children import CHECKOUT
 from core.errors import Misconfigured
 
+# Whatever is fetched lies here, once for all data folders.
+SERVICES = CHECKOUT / ".services"
+FETCH_SECONDS = 600
 SUITES = ("trixie", "sid")
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 SOURCES = ("/etc/apt/sources.list", "/etc/apt/sources.list.d/*.sources", "/etc/apt/sources.list.d/*.list")

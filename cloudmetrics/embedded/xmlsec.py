@@ -8,8 +8,7 @@ import shlex
 import shutil
 from pathlib import Path
 
-from cloudmetrics.embedded.debian import fetch_packages
-from cloudmetrics.embedded.kafka_server import SERVICES
+from cloudmetrics.embedded.debian import SERVICES, fetch_packages
 from core.errors import Misconfigured
 
 FOLDER = SERVICES / "xmlsec1"

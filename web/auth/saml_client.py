@@ -4,6 +4,7 @@ certificates that were pinned. Runs in worker processes alone; see `saml_worker.
 from __future__ import annotations
 
 import base64
+import secrets
 from functools import lru_cache
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
@@ -47,7 +48,7 @@ def request_to(provider: ServiceProvider, idp: IdentityProvider, relay_state: st
     """A new request's id, and where the browser is sent with it (Bindings, 3.4)."""
     request_id, how = _client(provider, idp).prepare_for_authenticate(
         entityid=idp.entity_id, relay_state=relay_state, binding=BINDING_HTTP_REDIRECT, sign=False,
-        nameid_format=NAMEID_FORMAT_UNSPECIFIED,
+        nameid_format=NAMEID_FORMAT_UNSPECIFIED, message_id=f"id-{secrets.token_hex(20)}",
     )  # fmt: skip
     return str(request_id), str(dict(how["headers"])["Location"])
 
