@@ -13,6 +13,8 @@ from uuid import UUID, uuid4
 from core.audit import Author, audit
 from core.database import Database, Session
 from core.errors import Conflict, NotFound, PermissionDenied
+from core.invitations import members_full
+from core.members import END_INVITATIONS, limits_of, lock_members
 from core.permissions import Role
 from core.queries import named
 from core.sessions import revoke_sessions
@@ -33,6 +35,7 @@ FIND_MANY = named("sign_in", "find_identities")
 LOCK = named("sign_in", "lock_identity")
 DELETE = named("sign_in", "delete_identity")
 END_MEMBER = named("sign_in", "end_member")
+COUNT_SEATS = named("invitations", "count_seats")
 KIND = "SignInIdentity"
 MAX_NAME = 200
 MAX_EMAIL = 254
@@ -56,19 +59,21 @@ class SignInIdentity:
 async def recognise(session: Session, author: Author, connection_id: UUID, vouched: Vouched) -> PersonId:
     """The person whom a provider vouches for, made at its first sign-in; within a write transaction of the tenant.
 
-    The connection is locked meanwhile: what is decided here is decided by what it says now, and two first sign-ins of
-    one identity make one person.
+    Members and connection are locked meanwhile: what is decided here is decided by what they are now, and two first
+    sign-ins of one identity make one person.
 
     Raises:
         NotFound: the connection is gone. PermissionDenied: it is disabled, the e-mail's domain is not allowed, the
-            membership was ended, or the tenant is full.
+            membership was ended. TooMany: the tenant has as many members as its tier.
     """
+    tenant = await lock_members(session)
     connection = await lock_connection(session, connection_id)
     if not connection.is_enabled:
         raise PermissionDenied("This way to sign in is disabled.", code="connection_disabled")
     admit(vouched, connection.allowed_domains)
     row = await session.fetchrow(FIND, connection.id, vouched.issuer, vouched.subject)
     if row is None:
+        await _take_seat(session, tenant)
         return await _welcome(session, author, connection, vouched)
     person_id = PersonId(row["person_id"])
     if row["role"] is None:
@@ -83,9 +88,18 @@ async def recognise(session: Session, author: Author, connection_id: UUID, vouch
         role = role_of(vouched, connection.role_rules, connection.default_role)
         changed = await session.fetchrow(NOTE_ROLE, person_id, role.value)
         if changed:
+            if role.rank < Role(row["role"]).rank:
+                await session.execute(END_INVITATIONS, f"person:{person_id}")
             diff = {"role": [row["role"], role.value], "by": "role_rules"}
-            await audit(session, author, "member.role", str(person_id), diff)
+            await audit(session, author, "member.change_role", f"person:{person_id}", diff)
     return person_id
+
+
+async def _take_seat(session: Session, tenant: Any) -> None:
+    """Raises TooMany where the tenant has as many members as its tier."""
+    row, limit = await session.fetchrow(COUNT_SEATS), limits_of(tenant).members
+    if row and limit is not None and row["members"] >= limit:
+        raise members_full(limit)
 
 
 async def _welcome(session: Session, author: Author, connection: SignInConnection, vouched: Vouched) -> PersonId:
@@ -100,7 +114,7 @@ async def _welcome(session: Session, author: Author, connection: SignInConnectio
         "issuer": vouched.issuer,
         "subject": vouched.subject,
     }
-    await audit(session, author, "member.join", str(person_id), diff)
+    await audit(session, author, "member.join", f"person:{person_id}", diff)
     return person_id
 
 
@@ -149,6 +163,7 @@ async def delete_identity(database: Database, author: Author, id: UUID) -> None:
         NotFound: the tenant has none with that id. Conflict: it is an owner's.
     """
     async with database.as_tenant(author.tenant_id, is_write=True) as session:
+        await lock_members(session)
         row = await session.fetchrow(LOCK, id)
         if row is None:
             raise NotFound(f"There is no {KIND} with that id.", field="id")
@@ -157,6 +172,7 @@ async def delete_identity(database: Database, author: Author, id: UUID) -> None:
         person_id = PersonId(row["person_id"])
         await session.execute(DELETE, id)
         await session.execute(END_MEMBER, person_id)
+        await session.execute(END_INVITATIONS, f"person:{person_id}")
         await revoke_sessions(session, person_id=person_id, tenant_id=author.tenant_id, reason="identity_deleted")
         diff = {key: str(row[key]) for key in ("connection_id", "issuer", "subject", "person_id")}
         await audit(session, author, "sign_in_identity.delete", str(id), diff)

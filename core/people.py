@@ -18,10 +18,13 @@ from core.tenancy import PersonId, Tenant, TenantId, checked_name
 FIND_BY_EMAIL = named("people", "find_person_by_email")
 FIND = named("people", "find_person")
 LIST_MEMBERSHIPS = named("people", "list_memberships")
+LIST_BY_SLUG = named("people", "list_memberships_by_slug")
+COUNT_MEMBERSHIPS = named("people", "count_memberships")
 INSERT = named("people", "insert_person")
 SET_PASSWORD = named("people", "set_password")
 RENAME = named("people", "rename_person")
 INSERT_MEMBER = named("people", "insert_member")
+PUT_MEMBER = named("people", "put_member")
 
 MAX_EMAIL_LENGTH = 254
 MAX_LOCAL_LENGTH = 64
@@ -37,6 +40,7 @@ class Person:
     email: str
     name: str
     password_hash: str | None
+    password_changed_at: datetime | None
     created_at: datetime
     disabled_at: datetime | None
 
@@ -88,6 +92,7 @@ def person_of(row: Any) -> Person:
         row["email"],
         row["name"],
         row["password_hash"],
+        row["password_changed_at"],
         row["created_at"],
         row["disabled_at"],
     )
@@ -117,6 +122,21 @@ async def list_memberships(database: Database, person_id: PersonId) -> list[Memb
         return [membership_of(row) for row in await session.fetch(LIST_MEMBERSHIPS, person_id)]
 
 
+async def list_memberships_by_slug(
+    database: Database, person_id: PersonId, most: int, after: str | None, only: TenantId | None
+) -> list[Membership]:
+    """A page of a person's tenants by slug; `only`: that one."""
+    async with database.as_doorkeeper() as session:
+        rows = await session.fetch(LIST_BY_SLUG, person_id, most, after, only)
+    return [membership_of(row) for row in rows]
+
+
+async def count_memberships(database: Database, person_id: PersonId, only: TenantId | None) -> int:
+    async with database.as_doorkeeper() as session:
+        row = await session.fetchrow(COUNT_MEMBERSHIPS, person_id, only)
+    return int(row["count"]) if row else 0
+
+
 async def insert_person(session: Session, *, email: str, name: str, password_hash: str | None) -> PersonId:
     """A new person, in a transaction of the doorkeeper's; all parts checked before.
 
@@ -137,6 +157,11 @@ async def insert_member(session: Session, tenant_id: TenantId, person_id: Person
     """
     if await session.fetchrow(INSERT_MEMBER, tenant_id, person_id, role.value) is None:
         raise Conflict("That person is a member already.", code="already_a_member")
+
+
+async def put_member(session: Session, tenant_id: TenantId, person_id: PersonId, role: Role) -> None:
+    """Makes a person a member with that role, whatever it was before; in a transaction of the tenant's."""
+    await session.execute(PUT_MEMBER, tenant_id, person_id, role.value)
 
 
 async def set_password(session: Session, person_id: PersonId, password_hash: str) -> None:

@@ -30,8 +30,6 @@ LOCK = named("sessions", "lock_session")
 ROTATE = named("sessions", "rotate_token")
 MOVE = named("sessions", "move_session")
 REVOKE = named("sessions", "revoke_sessions")
-LIST = named("sessions", "list_sessions")
-COUNT = named("sessions", "count_sessions")
 
 LIFE = timedelta(days=30)
 IDLE = timedelta(days=14)
@@ -60,23 +58,8 @@ class OpenedSession:
     refresh_token: str
     access_token: str
     expires_at: datetime
-    expires_in: int = ACCESS_SECONDS
-
-
-@dataclass(frozen=True, slots=True)
-class SessionRow:
-    """A session as its person sees it."""
-
-    id: SessionId
-    tenant_slug: str
-    tenant_name: str
-    method: str
-    address: str
-    agent: str
     is_locked: bool
-    created_at: datetime
-    last_used_at: datetime
-    expires_at: datetime
+    expires_in: int = ACCESS_SECONDS
 
 
 async def open_session(
@@ -112,6 +95,7 @@ class FreshSession:
     tenant_id: TenantId
     token: RefreshToken
     expires_at: datetime
+    is_locked: bool
 
 
 async def insert_session(
@@ -140,13 +124,15 @@ async def insert_session(
     assert row is not None
     diff = {"method": method, "address": origin.address, "locked": is_locked}
     await audit(session, author_of(tenant_id, person_id, origin.request_id), "session.open", str(session_id), diff)
-    return FreshSession(session_id, person_id, tenant_id, token, row["expires_at"])
+    return FreshSession(session_id, person_id, tenant_id, token, row["expires_at"], is_locked)
 
 
 async def opened(database: Database, settings: Settings, fresh: FreshSession) -> OpenedSession:
     """The tokens of a session that was just written or refreshed."""
     access = await access_token(database, settings, fresh.session_id, fresh.person_id, fresh.tenant_id)
-    return OpenedSession(fresh.session_id, fresh.person_id, fresh.tenant_id, fresh.token.text, access, fresh.expires_at)
+    return OpenedSession(
+        fresh.session_id, fresh.person_id, fresh.tenant_id, fresh.token.text, access, fresh.expires_at, fresh.is_locked
+    )
 
 
 async def access_token(
@@ -188,8 +174,8 @@ async def _rotate(session: Session, token: RefreshToken, origin: Origin) -> Fres
         return revoked()
     if row["has_expired"]:
         return Unauthenticated("The session has ended by its age; sign in again.", code="session_expired")
-    session_id, person_id = SessionId(UUID(int=row["id"].int)), PersonId(UUID(int=row["person_id"].int))
-    tenant_id = TenantId(UUID(int=row["tenant_id"].int))
+    session_id, person_id = SessionId(_uuid(row["id"])), PersonId(_uuid(row["person_id"]))
+    tenant_id = TenantId(_uuid(row["tenant_id"]))
     author = author_of(tenant_id, person_id, origin.request_id)
     if token.hash == row["token_hash"]:
         if await session.fetchrow(FIND_MEMBERSHIP, person_id, tenant_id) is None:
@@ -200,9 +186,11 @@ async def _rotate(session: Session, token: RefreshToken, origin: Origin) -> Fres
         await session.execute(
             ROTATE, session_id, successor.hash, token.seal(successor), origin.address[:64], _printable(origin.agent)
         )
-        return FreshSession(session_id, person_id, tenant_id, successor, row["expires_at"])
+        return FreshSession(session_id, person_id, tenant_id, successor, row["expires_at"], row["is_locked"])
     if token.hash == row["previous_hash"] and row["is_in_grace"]:
-        return FreshSession(session_id, person_id, tenant_id, token.unseal(row["sealed_token"]), row["expires_at"])
+        return FreshSession(
+            session_id, person_id, tenant_id, token.unseal(row["sealed_token"]), row["expires_at"], row["is_locked"]
+        )
     await revoke_sessions(session, person_id=person_id, session_id=session_id, reason="token_reused")
     diff = {"reason": "token_reused", "address": origin.address, "agent": _printable(origin.agent)}
     await audit(session, author, "session.revoke", str(session_id), diff)
@@ -219,9 +207,9 @@ async def close_session(database: Database, text: str, origin: Origin) -> None:
         row = await session.fetchrow(LOCK_FAMILY, token.family_hash, IDLE, GRACE)
         if row is None or row["revoked_at"] is not None:
             return
-        session_id, person_id = SessionId(UUID(int=row["id"].int)), PersonId(UUID(int=row["person_id"].int))
+        session_id, person_id = SessionId(_uuid(row["id"])), PersonId(_uuid(row["person_id"]))
         await revoke_sessions(session, person_id=person_id, session_id=session_id, reason="signed_out")
-        author = author_of(TenantId(UUID(int=row["tenant_id"].int)), person_id, origin.request_id)
+        author = author_of(TenantId(_uuid(row["tenant_id"])), person_id, origin.request_id)
         await audit(session, author, "session.close", str(session_id), {})
 
 
@@ -239,7 +227,7 @@ async def switch_session(
         row = await session.fetchrow(LOCK, session_id)
         if row is None or row["revoked_at"] is not None:
             raise revoked()
-        person_id, left = PersonId(UUID(int=row["person_id"].int)), TenantId(UUID(int=row["tenant_id"].int))
+        person_id, left = PersonId(_uuid(row["person_id"])), TenantId(_uuid(row["tenant_id"]))
         found = await session.fetchrow(FIND_MEMBERSHIP_BY_SLUG, person_id, slug)
         if found is None:
             raise NotFound("You are a member of no tenant with that slug; viewer.tenants lists yours.", field="slug")
@@ -259,6 +247,14 @@ async def switch_session(
     return access, membership
 
 
+@dataclass(frozen=True, slots=True)
+class EndedSession:
+    """A session that was ended, and the tenant that it was in."""
+
+    id: SessionId
+    tenant_id: TenantId
+
+
 async def revoke_sessions(
     session: Session,
     *,
@@ -267,37 +263,14 @@ async def revoke_sessions(
     session_id: SessionId | None = None,
     keep: SessionId | None = None,
     reason: str,
-) -> list[SessionId]:
+) -> list[EndedSession]:
     """Ends a person's live sessions: all, those that are in a tenant now, or one; except `keep`. Which those were.
 
     Within the caller's transaction, which is the doorkeeper's, or a tenant's for the sessions that are in that tenant;
     the entry in the trail is the caller's. Requests are refused within 5 s, sockets closed within 30 s.
     """
     rows = await session.fetch(REVOKE, person_id, tenant_id, session_id, keep, reason)
-    return [SessionId(UUID(int=row["id"].int)) for row in rows]
-
-
-async def list_sessions(
-    database: Database, person_id: PersonId, most: int, before: tuple[datetime, UUID] | None = None
-) -> list[SessionRow]:
-    """A person's live sessions, the last used first, from a place on."""
-    async with database.as_doorkeeper() as session:
-        rows = await session.fetch(LIST, person_id, most, *(before or (None, None)), IDLE)
-    return [session_row_of(row) for row in rows]
-
-
-async def count_sessions(database: Database, person_id: PersonId) -> int:
-    async with database.as_doorkeeper() as session:
-        row = await session.fetchrow(COUNT, person_id, IDLE)
-    return int(row["count"]) if row else 0
-
-
-def session_row_of(row: Any) -> SessionRow:
-    """A session from a row of `list_sessions`."""
-    return SessionRow(
-        SessionId(UUID(int=row["id"].int)), row["slug"], row["name"], row["method"], row["address"], row["agent"],
-        row["is_locked"], row["created_at"], row["last_used_at"], row["expires_at"],
-    )  # fmt: skip
+    return [EndedSession(SessionId(_uuid(row["id"])), TenantId(_uuid(row["tenant_id"]))) for row in rows]
 
 
 def author_of(tenant_id: TenantId, person_id: PersonId, request_id: str) -> Author:
@@ -308,6 +281,11 @@ def author_of(tenant_id: TenantId, person_id: PersonId, request_id: str) -> Auth
 
 def revoked() -> Unauthenticated:
     return Unauthenticated("The session was ended; sign in again.", code="session_revoked")
+
+
+def _uuid(value: Any) -> UUID:
+    """asyncpg's own kind of UUID as the usual one."""
+    return UUID(int=value.int)
 
 
 def _printable(agent: str) -> str:

@@ -15,6 +15,7 @@ from core.audit import Author, audit
 from core.database import Database, Session
 from core.errors import BadInput, Conflict, NotFound, PermissionDenied
 from core.keys import seal, unseal
+from core.members import lock_members
 from core.permissions import Role
 from core.queries import named
 from core.sign_in_rules import ConnectionKind, Preset, RoleRule
@@ -29,6 +30,7 @@ INSERT = named("sign_in", "insert_connection")
 UPDATE = named("sign_in", "update_connection")
 DELETE = named("sign_in", "delete_connection")
 OWNERS_OF = named("sign_in", "owners_of_connection")
+END_INVITATIONS = named("sign_in", "end_invitations_of_connection")
 END_MEMBERS = named("sign_in", "end_members_of_connection")
 END_SESSIONS = named("sign_in", "end_sessions_of_connection")
 WHOSE = named("sign_in", "whose_connection")
@@ -190,6 +192,7 @@ async def update_connection(
         PermissionDenied: an owner comes by it: who says who comes by it could come as that owner.
     """
     async with database.as_tenant(author.tenant_id, is_write=True) as session:
+        await lock_members(session)
         before = await lock_connection(session, id)
         wanted = change(before)
         if wanted.name != before.name:
@@ -210,17 +213,19 @@ async def update_connection(
 
 
 async def delete_connection(database: Database, author: Author, id: UUID) -> None:
-    """Ends a connection, and the sessions and memberships of all who came by it.
+    """Ends a connection, and the sessions, memberships and open invitations of all who came by it.
 
     Raises:
         NotFound: the tenant has none with that id.
         Conflict: an owner comes by it; the tenant could be left without one.
     """
     async with database.as_tenant(author.tenant_id, is_write=True) as session:
+        await lock_members(session)
         before = await lock_connection(session, id)
         if await session.fetch(OWNERS_OF, id):
             raise Conflict("An owner signs in by this connection; lower that owner's role first.")
         sessions = await session.fetch(END_SESSIONS, id, "connection_deleted")
+        await session.execute(END_INVITATIONS, id)
         members = await session.fetch(END_MEMBERS, id)
         await session.execute(DELETE, id)
         diff = {**_told(before), "members_ended": len(members), "sessions_ended": len(sessions)}

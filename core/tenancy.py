@@ -10,7 +10,7 @@ from typing import NewType
 from uuid import UUID
 
 from core.errors import BadInput, PermissionDenied
-from core.permissions import ROLE_PERMISSIONS, Permission, Role, Scope, of_scopes, who_may
+from core.permissions import ROLE_PERMISSIONS, SHARE_LINK_PERMISSIONS, Permission, Role, Scope, of_scopes, who_may
 
 TenantId = NewType("TenantId", UUID)
 KeyId = NewType("KeyId", str)
@@ -87,7 +87,8 @@ class PrincipalKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """Who asks, for which one tenant, and what it may do there. `actor` is its name in the audit trail."""
+    """Who asks, for which one tenant, and what it may do there. `actor` is its name in the audit trail. `is_locked`: a
+    person whom the tenant's own identity provider vouches for, and who is nobody outside of that tenant."""
 
     tenant: Tenant
     actor: str
@@ -97,13 +98,24 @@ class Principal:
     role: Role | None = None
     person_id: PersonId | None = None
     session_id: SessionId | None = None
+    is_locked: bool = False
+    # A share link's one object, as `core.access.object_name` names it.
+    shared_object: str | None = None
 
     @classmethod
     def of_key(cls, tenant: Tenant, key_id: KeyId, scopes: frozenset[Scope]) -> Principal:
         return cls(tenant=tenant, actor=key_id, kind=PrincipalKind.KEY, permissions=of_scopes(scopes), scopes=scopes)
 
     @classmethod
-    def of_person(cls, tenant: Tenant, person_id: PersonId, role: Role, session_id: SessionId | None) -> Principal:
+    def of_person(
+        cls,
+        tenant: Tenant,
+        person_id: PersonId,
+        role: Role,
+        session_id: SessionId | None,
+        *,
+        is_locked: bool = False,
+    ) -> Principal:
         return cls(
             tenant=tenant,
             actor=f"person:{person_id}",
@@ -112,6 +124,17 @@ class Principal:
             role=role,
             person_id=person_id,
             session_id=session_id,
+            is_locked=is_locked,
+        )
+
+    @classmethod
+    def of_share_link(cls, tenant: Tenant, link_id: UUID, shared_object: str) -> Principal:
+        return cls(
+            tenant=tenant,
+            actor=f"share_link:{link_id}",
+            kind=PrincipalKind.SHARE_LINK,
+            permissions=SHARE_LINK_PERMISSIONS,
+            shared_object=shared_object,
         )
 
     def may(self, permission: Permission) -> bool:

@@ -10,7 +10,7 @@ from strawberry import Info
 
 from core.identities import SignInIdentity as IdentityRow
 from core.idp_metadata import Certificate, described
-from core.permissions import Permission, Role
+from core.permissions import Permission
 from core.sign_in_connections import OidcConfig, SamlConfig
 from core.sign_in_connections import SignInConnection as ConnectionRow
 from core.sign_in_rules import ConnectionKind, Preset, RoleRule
@@ -30,6 +30,7 @@ from resolvers.sign_in import (
 )
 from schema.guarded import guarded, mutation, shown_to
 from schema.node import Connection, Node
+from schema.roles import RoleType
 
 WRITE = Permission.SIGN_IN_WRITE
 KindType = strawberry.enum(
@@ -38,7 +39,6 @@ KindType = strawberry.enum(
 PresetType = strawberry.enum(
     Preset, name="SignInPreset", description="What is known of an identity provider beyond its protocol."
 )
-RoleType = strawberry.enum(Role, description="What a member is; each may all that the one before it may.")
 
 
 @shown_to(WRITE)

@@ -26,10 +26,10 @@ from cloudmetrics.embedded import postgres, valkey
 from cloudmetrics.embedded.kafka_server import KafkaFolder, fetch_jars, start_kafka, until_answering
 from cloudmetrics.embedded.timescaledb import fetch_timescaledb
 from cloudmetrics.embedded.xmlsec import fetch_xmlsec1
-from core import accounts, people
-from core.accounts import KeyRequest
+from core import accounts, api_keys, people
 from core.database import Database, as_owner
 from core.errors import Misconfigured
+from core.key_requests import Grantor, KeyRequest
 from core.keys import ApiKey
 from core.people import Person
 from core.permissions import Role, Scope
@@ -220,11 +220,12 @@ async def tenant(database: Database) -> Tenant:
 async def make_key(database: Database, settings: Settings, tenant: Tenant, **asked: object) -> tuple[ApiKey, str]:
     """A key of a tenant and its secret; a secret key with all scopes unless asked otherwise."""
     wanted: dict[str, object] = {"kind": KeyKind.SECRET, "name": "t", "scopes": frozenset(Scope), "is_unsigned": True}
-    made = await accounts.create_key(
+    made = await api_keys.create_key(
         database,
-        tenant,
-        KeyRequest(**{**wanted, **asked}),
-        master_key=settings.master_key_bytes(),  # type: ignore[arg-type]
+        tenant.id,
+        KeyRequest(**{**wanted, **asked}),  # type: ignore[arg-type]
+        Grantor.operator(tenant.id),
+        master_key=settings.master_key_bytes(),
     )
     key = await accounts.find_key(database, key_id=made.key_id)
     assert key is not None
@@ -259,6 +260,8 @@ class Instance:
     secret_key: str
     secret_key_id: str
     publishable_key: str
+    email: str
+    password: str
 
     def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return run_cli(*arguments, "--data", str(self.data), check=check)
@@ -296,7 +299,8 @@ def start_instance(data: Path, *arguments: str, settings: Mapping[str, str] | No
     done = run_cli(*command, check=False, settings=settings)
     assert done.returncode == 0, done.stderr
     block = json.loads(done.stdout)
-    return Instance(data, block["url"], block["secret_key"], block["secret_key_id"], block["publishable_key"])
+    names = ("url", "secret_key", "secret_key_id", "publishable_key", "email", "password")
+    return Instance(data, *(block[name] for name in names))
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from core.errors import CloudMetricsError, InvalidRequest, NotFound
 from core.settings import Settings
 from schema.build import schema
+from web.auth.links import ACCEPT, FORGOT, INVITATION_PAGE, RESET, RESET_PAGE, LinkDoor
 from web.auth.oidc_door import OidcDoor
 from web.auth.provider_sign_in import ProviderSignIn
 from web.auth.saml_door import SamlDoor
+from web.auth.sign_in import SignInDoor
 from web.errors import RequestLayer, error_body, request_id_of, retry_headers, status_of
 from web.graphql_door import GraphQLDoor
 from web.graphql_http import GraphQLHttp
@@ -33,6 +35,8 @@ DOORS = {
     "graphql": "/graphql",
     "events": "/v1/events",
     "events_ws": INGEST_PATH,
+    "login": "/auth/login",
+    "keys": "/.well-known/jwks.json",
     "schema": "/schema.graphql",
     "health": "/health/ready",
 }
@@ -44,6 +48,7 @@ def routes_of(services: Services, ingest: IngestDoor) -> list[BaseRoute]:
     graphql, sockets, health = GraphQLHttp(door), GraphQLSockets(door), Health(services)
     by_provider = ProviderSignIn(services)
     oidc, saml = OidcDoor(by_provider), SamlDoor(by_provider, services.saml)
+    sign_in, links = SignInDoor(services), LinkDoor(services)
     sdl = schema.as_str() + "\n"
 
     async def show_schema(request: Request) -> Response:
@@ -67,6 +72,16 @@ def routes_of(services: Services, ingest: IngestDoor) -> list[BaseRoute]:
         Route("/auth/saml/{tenant}/login", saml.login),
         Route("/auth/saml/{tenant}/acs", saml.acs, methods=["POST"]),
         Route("/auth/saml/{tenant}/finish", saml.finish),
+        Route("/auth/login", sign_in.login, methods=["POST"]),
+        Route("/auth/refresh", sign_in.refresh, methods=["POST"]),
+        Route("/auth/logout", sign_in.logout, methods=["POST"]),
+        Route(INVITATION_PAGE, links.show_invitation, methods=["GET"]),
+        Route(ACCEPT, links.accept, methods=["POST"]),
+        Route(RESET_PAGE, links.show_reset, methods=["GET"]),
+        Route(RESET, links.reset, methods=["POST"]),
+        Route(FORGOT, links.show_forgotten, methods=["GET"]),
+        Route(FORGOT, links.forgot, methods=["POST"]),
+        Route("/.well-known/jwks.json", sign_in.published_keys),
         Route("/health/live", health.live),
         Route("/health/ready", health.ready),
         Route("/schema.graphql", show_schema),

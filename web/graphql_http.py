@@ -83,6 +83,7 @@ class GraphQLHttp:
             raise InvalidRequest(
                 "Subscriptions come by WebSocket: graphql-transport-ws on /graphql.", code="BAD_REQUEST"
             )
+        await self._door.spend(caller, prepared.cost)
         try:
             async with asyncio.timeout(EXECUTE_SECONDS):
                 result = await self._door.schema.execute(

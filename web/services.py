@@ -6,17 +6,25 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from core.attempts import Attempts
+from core.budget import Budgets
 from core.database import Database
 from core.eventlog import EventLog
 from core.idempotency import Idempotency
+from core.ingest_counts import CountFlusher
 from core.live import LiveBroadcast
 from core.log import open_log
+from core.outcomes import IngestCounts
+from core.passwords import Passwords
 from core.quota import MonthQuota
 from core.ratelimit import RateLimiter
 from core.seen import SeenIds
 from core.settings import Settings
+from core.sign_in import SignIn
 from web.auth.keys import KeyRing
 from web.auth.saml_pool import SamlPool
+from web.auth.sessions import SessionRing
+from web.auth.shares import LinkRing
 
 # Of each of the two pools that are used here, in all workers together.
 CONNECTIONS = 16
@@ -33,8 +41,15 @@ class Services:
     seen: SeenIds
     live: LiveBroadcast
     keys: KeyRing
+    links: LinkRing
+    budgets: Budgets
     quota: MonthQuota
     idempotency: Idempotency
+    sessions: SessionRing
+    passwords: Passwords
+    attempts: Attempts
+    sign_in: SignIn
+    counts: IngestCounts
     saml: SamlPool
 
 
@@ -63,4 +78,18 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         saml = SamlPool(settings.xmlsec1)
         stack.push_async_callback(saml.close)
         keys = KeyRing(database, settings.master_key_bytes())
-        yield Services(settings, database, log, limiter, seen, live, keys, quota, idempotency, saml)
+        passwords = Passwords()
+        stack.push_async_callback(passwords.close)
+        attempts = Attempts(limiter)
+        sign_in = SignIn(database, settings, passwords, attempts)
+        sessions = SessionRing(database, settings.public_base)
+        counts = IngestCounts()
+        await stack.enter_async_context(CountFlusher(database, counts, live).running())
+        links = LinkRing(database)
+        stack.push_async_callback(links.close)
+        budgets = Budgets(settings.redis_url, settings.web_workers)
+        stack.push_async_callback(budgets.close)
+        yield Services(
+            settings, database, log, limiter, seen, live, keys, links, budgets, quota, idempotency,
+            sessions, passwords, attempts, sign_in, counts, saml,
+        )  # fmt: skip

@@ -30,7 +30,7 @@ WHERE id IN (
 
 -- lock_session_of_family(family_hash, idle, grace)
 -- The session of a refresh token, for this transaction alone; by the clock, as it may have waited for another.
-SELECT s.id, s.tenant_id, s.person_id, s.token_hash, s.previous_hash, s.sealed_token, s.revoked_at, s.expires_at,
+SELECT s.id, s.tenant_id, s.person_id, s.is_locked, s.token_hash, s.previous_hash, s.sealed_token, s.revoked_at, s.expires_at,
     s.expires_at <= clock_timestamp() OR s.last_used_at < clock_timestamp() - $2::interval AS has_expired,
     coalesce(clock_timestamp() - s.rotated_at <= $3::interval, false) AS is_in_grace,
     p.disabled_at IS NOT NULL AS is_disabled
@@ -56,17 +56,39 @@ UPDATE sessions SET tenant_id = $2, last_used_at = now() WHERE id = $1;
 UPDATE sessions SET revoked_at = now(), revoked_reason = $5
 WHERE person_id = $1 AND revoked_at IS NULL AND ($2::uuid IS NULL OR tenant_id = $2)
     AND ($3::uuid IS NULL OR id = $3) AND ($4::uuid IS NULL OR id <> $4)
-RETURNING id;
+RETURNING id, tenant_id;
 
--- list_sessions(person_id, most, before_at, before_id, idle)
--- A person's live sessions, the last used first, from a place on.
-SELECT s.id, s.method, s.address, s.agent, s.is_locked, s.created_at, s.last_used_at, s.expires_at, t.slug, t.name
+-- list_sessions(person_id, tenant_id, idle, most, before_at, before_id)
+-- A person's live sessions, or (not null) those in one tenant, the last used first, from a place on.
+SELECT s.id, s.tenant_id, s.method, s.address, s.agent, s.is_locked, s.created_at, s.last_used_at, s.expires_at, t.slug
 FROM sessions s JOIN tenants t ON t.id = s.tenant_id
-WHERE s.person_id = $1 AND s.revoked_at IS NULL AND s.expires_at > now() AND s.last_used_at > now() - $5::interval
-    AND ($3::timestamptz IS NULL OR (s.last_used_at, s.id) < ($3, $4::uuid))
-ORDER BY s.last_used_at DESC, s.id DESC LIMIT $2;
+WHERE s.person_id = $1 AND ($2::uuid IS NULL OR s.tenant_id = $2)
+    AND s.revoked_at IS NULL AND s.expires_at > now() AND s.last_used_at > now() - $3::interval
+    AND ($5::timestamptz IS NULL OR (s.last_used_at, s.id) < ($5, $6::uuid))
+ORDER BY s.last_used_at DESC, s.id DESC LIMIT $4;
 
--- count_sessions(person_id, idle)
--- How many those are.
-SELECT count(*) FROM sessions
-WHERE person_id = $1 AND revoked_at IS NULL AND expires_at > now() AND last_used_at > now() - $2::interval;
+-- find_sessions(person_id, tenant_id, idle, ids)
+-- Some of them by their ids.
+SELECT s.id, s.tenant_id, s.method, s.address, s.agent, s.is_locked, s.created_at, s.last_used_at, s.expires_at, t.slug
+FROM sessions s JOIN tenants t ON t.id = s.tenant_id
+WHERE s.id = ANY($4::uuid[]) AND s.person_id = $1 AND ($2::uuid IS NULL OR s.tenant_id = $2)
+    AND s.revoked_at IS NULL AND s.expires_at > now() AND s.last_used_at > now() - $3::interval;
+
+-- count_sessions(person_id, tenant_id, idle)
+-- How many there are.
+SELECT count(*) FROM sessions s
+WHERE s.person_id = $1 AND ($2::uuid IS NULL OR s.tenant_id = $2)
+    AND s.revoked_at IS NULL AND s.expires_at > now() AND s.last_used_at > now() - $3::interval;
+
+-- find_session_state(id)
+-- Whether a session is good, where it is, and what its person is there.
+SELECT s.person_id, s.expires_at, s.is_locked, s.revoked_at IS NULL AND p.disabled_at IS NULL AS is_live, m.role,
+    t.id AS tenant_id, t.slug, t.name, t.tier, t.created_at, t.is_demo
+FROM sessions s JOIN people p ON p.id = s.person_id JOIN tenants t ON t.id = s.tenant_id
+LEFT JOIN members m ON m.tenant_id = s.tenant_id AND m.person_id = s.person_id
+WHERE s.id = $1;
+
+-- touch_session(id)
+-- Notes that a session was used; at most once a minute.
+UPDATE sessions SET last_used_at = now()
+WHERE id = $1 AND revoked_at IS NULL AND last_used_at < now() - interval '1 minute';

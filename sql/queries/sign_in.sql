@@ -71,6 +71,13 @@ WHERE tenant_id = (SELECT current_setting('app.current_tenant')::uuid) AND revok
         WHERE i.tenant_id = (SELECT current_setting('app.current_tenant')::uuid) AND i.connection_id = $1)
 RETURNING id;
 
+-- end_invitations_of_connection(connection_id)
+-- The end of open invitations that were made by those who came by a connection.
+UPDATE invitations SET revoked_at = now()
+WHERE tenant_id = (SELECT current_setting('app.current_tenant')::uuid) AND revoked_at IS NULL AND accepted_at IS NULL
+    AND invited_by IN (SELECT 'person:' || i.person_id FROM sign_in_identities i
+        WHERE i.tenant_id = (SELECT current_setting('app.current_tenant')::uuid) AND i.connection_id = $1);
+
 -- end_members_of_connection(connection_id)
 -- Ends the membership of all who came by a connection.
 DELETE FROM members m USING sign_in_identities i

@@ -10,17 +10,17 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from core import sessions
 from core.accounts import create_tenant
 from core.database import Database, as_owner
 from core.errors import CloudMetricsError, NotFound, PermissionDenied, Unauthenticated
+from core.own_sessions import Own, count_sessions, list_sessions
 from core.refresh_tokens import RefreshToken
 from core.sessions import (
     MOST_OF_PERSON,
+    EndedSession,
     OpenedSession,
     Origin,
     close_session,
-    list_sessions,
     open_session,
     refresh_session,
     revoke_sessions,
@@ -192,7 +192,8 @@ async def test_sessions_are_revoked_by_person_by_tenant_and_one_by_one(
 
     async def ended(**which: Any) -> set[object]:
         async with database.as_doorkeeper(is_write=True) as session:
-            return set(await revoke_sessions(session, person_id=person.id, reason="test", **which))
+            ended = await revoke_sessions(session, person_id=person.id, reason="test", **which)
+        return {one.id for one in ended}
 
     assert await ended(session_id=here[0].session_id) == {here[0].session_id}
     assert await ended(tenant_id=tenant.id, keep=here[1].session_id) == {here[2].session_id}
@@ -209,7 +210,8 @@ async def test_a_tenants_own_transaction_ends_what_is_in_it_and_sees_no_hash(
     here = await signed_in(database, settings, tenant, person_id=person.id)
     there = await signed_in(database, settings, other, person_id=person.id)
     async with database.as_tenant(tenant.id, is_write=True) as session:
-        assert await revoke_sessions(session, person_id=person.id, reason="removed") == [here.session_id]
+        ended = await revoke_sessions(session, person_id=person.id, reason="removed")
+    assert ended == [EndedSession(here.session_id, tenant.id)]
     await refreshed(database, settings, there.refresh_token)
     async with as_owner(settings.app_url) as connection:
         await connection.execute("SELECT set_config('app.current_tenant', $1, false)", str(tenant.id))
@@ -224,9 +226,9 @@ async def test_a_person_has_so_many_sessions_and_the_oldest_goes(
 ) -> None:
     person = await make_person(database, tenant)
     opened = [await signed_in(database, settings, tenant, person_id=person.id) for _ in range(MOST_OF_PERSON + 2)]
-    live = await list_sessions(database, person.id, 100)
+    live = await list_sessions(database, Own(person.id), 100)
     assert [row.id for row in live] == [one.session_id for one in reversed(opened[2:])]
-    assert await sessions.count_sessions(database, person.id) == MOST_OF_PERSON
+    assert await count_sessions(database, Own(person.id)) == MOST_OF_PERSON
     assert await refusal(database, settings, opened[0].refresh_token) == "session_revoked"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -34,9 +34,11 @@ class CountingDatabase(Database):
     count = 0
 
     @asynccontextmanager
-    async def as_tenant(self, tenant_id: TenantId, *, is_write: bool = False) -> AsyncIterator[Session]:
+    async def as_tenant(
+        self, tenant_id: TenantId, *, is_write: bool = False, grantees: Sequence[str] = ()
+    ) -> AsyncIterator[Session]:
         self.count += 1
-        async with super().as_tenant(tenant_id, is_write=is_write) as session:
+        async with super().as_tenant(tenant_id, is_write=is_write, grantees=grantees) as session:
             yield session
 
 

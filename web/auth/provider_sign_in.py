@@ -12,13 +12,13 @@ from starlette.responses import RedirectResponse, Response
 
 from core.audit import Author
 from core.errors import InvalidRequest, NotFound, TooMany
+from core.networks import network_of
 from core.sessions import open_session
 from core.sign_in_attempts import Attempt, Purpose, await_attempt
 from core.sign_in_connections import SignInConnection, connection_by_id
 from core.sign_in_rules import ConnectionKind
 from core.tenancy import PersonId, TenantId
 from web.auth.cookies import put_refresh_token
-from web.auth.strangers import network_of
 from web.errors import request_id_of
 from web.peer import client_address
 from web.services import Services
