@@ -414,6 +414,6 @@ async def test_the_ways_to_sign_in_are_told_and_a_tenant_that_there_is_not_has_n
 async def test_without_xmlsec1_saml_says_so(
     settings: Settings, tmp_path_factory: pytest.TempPathFactory, browser: Browser, tenant: Tenant
 ) -> None:
-    with running_site(settings, tmp_path_factory.mktemp("bare")) as site:
+    with running_site(settings, tmp_path_factory.mktemp("bare"), xmlsec1="") as site:
         answer = await browser.get(f"{site.url}/auth/saml/{tenant.slug}/metadata")
     assert code_of(answer) == (503, "saml_unavailable") and "make services" in answer.text

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import gc
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -62,7 +64,12 @@ def checked(signer: Signer, document: str | bytes, **idp: Any) -> Outcome:
         request_id=REQUEST,
         document=document.encode() if isinstance(document, str) else document,
     )
-    return done(job)
+    with warnings.catch_warnings():
+        # The library leaves its temporary files to the collector; in a worker process nobody minds.
+        warnings.simplefilter("ignore", ResourceWarning)
+        outcome = done(job)
+        gc.collect()
+    return outcome
 
 
 def refusal(signer: Signer, document: str | bytes, **idp: Any) -> tuple[int, str]:

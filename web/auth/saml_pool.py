@@ -54,8 +54,9 @@ class _Worker:
 class SamlPool:
     """One an application; its processes start with the first job."""
 
-    def __init__(self, xmlsec1: str) -> None:
+    def __init__(self, xmlsec1: str, seconds: float = JOB_SECONDS) -> None:
         self.xmlsec1 = xmlsec1
+        self._seconds = seconds
         self._idle: list[_Worker] = []
         self._places = asyncio.Semaphore(WORKERS)
         self._asked = 0
@@ -77,7 +78,7 @@ class SamlPool:
             raise _busy()
         self._asked += 1
         try:
-            async with asyncio.timeout(JOB_SECONDS):
+            async with asyncio.timeout(self._seconds):
                 async with self._places:
                     outcome = await self._done(msgspec.json.encode(job))
         except TimeoutError:
