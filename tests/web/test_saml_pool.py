@@ -70,9 +70,11 @@ async def test_a_worker_that_was_killed_is_replaced(pool: SamlPool, signer: Sign
 
 async def test_what_hangs_is_killed_with_all_that_it_started(signer: Signer, tmp_path: Path) -> None:
     hanging = program(tmp_path, f"echo $$ >> {tmp_path}/pids\nexec sleep 600")
-    pool = SamlPool(hanging, seconds=4.0)
+    pool, job = SamlPool(hanging, seconds=8.0), verification(signer, hanging)
+    # Its process is there by then.
+    await pool.do(Job(does="metadata", provider=job.provider))
     with pytest.raises(Unavailable) as refusal:
-        await pool.do(verification(signer, hanging))
+        await pool.do(job)
     assert refusal.value.code == "saml_busy" and refusal.value.retry_after > 0
     pids = [int(line) for line in (tmp_path / "pids").read_text().split()]
     assert pids and pool._idle == []
