@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from cloudmetrics.embedded.xmlsec import known_xmlsec1
 from core.errors import Misconfigured
 from core.settings import PREFIX, Settings
 
@@ -155,6 +156,8 @@ class DataFolder:
             made[f"{PREFIX}EXPORT_FOLDER"] = str(self.path / "exports")
         if f"{PREFIX}TIMESCALEDB" not in environ:
             made[f"{PREFIX}TIMESCALEDB"] = self.read("store").get("timescaledb", "")
+        if f"{PREFIX}XMLSEC1" not in environ:
+            made[f"{PREFIX}XMLSEC1"] = known_xmlsec1()
         if host is not None:
             made[f"{PREFIX}HOST"] = host
         if port is not None:

@@ -21,6 +21,7 @@ MEGABYTE = 1024 * 1024
 ONE_OF = {
     "tenant_topics": ("each", "shared"),
     "log_fsync": ("everysec", "always"),
+    "identity_providers": ("public", "loopback"),
     "log_level": ("DEBUG", "INFO", "WARNING", "ERROR"),
 }
 WITHIN: dict[str, tuple[float, float]] = {
@@ -82,6 +83,8 @@ class Settings:
     public_url: str = setting(
         "", "where people reach it, such as https://cm.example: links, issuer of tokens; none: http://host:port"
     )
+    identity_providers: str = setting("public", "`public`; `loopback`: by http on this machine too, for tests only")
+    xmlsec1: str = setting("", "path of xmlsec1, which SAML needs; `up` finds it; docs/sso.md")
     mail_url: str = setting("", "smtp://user:password@host:587 or smtps://…; none: mail waits in `outbox`", secret=True)
     mail_from: str = setting("", "who mail comes from, such as cm@example.com; needed with MAIL_URL")
     log_level: str = setting("INFO", "DEBUG, INFO, WARNING or ERROR")

@@ -16,12 +16,14 @@ from core.api_keys import load_keys
 from core.audit_trail import find_entries
 from core.dead_letters import Place
 from core.errors import BadInput
+from core.identities import load_identities
 from core.invitations import load_invitations
 from core.jobs import find_jobs
 from core.members import load_members
 from core.metrics import BUILT_IN
 from core.own_letters import find_own
 from core.permissions import Permission
+from core.sign_in_connections import load_connections
 from resolvers.api_keys import key_id_of
 from resolvers.audit import entry_key
 from resolvers.context import Context, Load
@@ -89,6 +91,8 @@ KINDS: dict[str, Kind] = {
     "SavedQuestion": Kind(Permission.QUESTIONS_READ, by_uuid(load_question)),
     "ShareLink": Kind(Permission.SHARES_WRITE, by_uuid(load_link)),
     "DeadLetter": Kind(Permission.DEAD_LETTERS_READ, loaded(find_own, Place.parse)),
+    "SignInConnection": Kind(Permission.SIGN_IN_WRITE, loaded(load_connections, UUID)),
+    "SignInIdentity": Kind(Permission.SIGN_IN_WRITE, loaded(load_identities, UUID)),
     "ApiKey": Kind(Permission.KEYS_READ, loaded(load_keys, key_id_of)),
     "Member": Kind(Permission.MEMBERS_READ, loaded(load_members, UUID)),
     "Invitation": Kind(Permission.MEMBERS_WRITE, loaded(load_invitations, UUID)),

@@ -29,6 +29,7 @@ from schema.scalars import SCALARS
 from schema.sessions import Session, SessionMutations
 from schema.shared import SharedObject, SharedQuestion, resolve_shared_object, resolve_shared_question
 from schema.shares import ShareLink, ShareMutations
+from schema.sign_in import SignInConnection, SignInIdentity, SignInMutations
 from schema.subscription import Subscription
 from schema.tenants import Tenant, TenantMutations, Viewer, resolve_tenant, resolve_viewer
 
@@ -77,6 +78,7 @@ class Mutation(
     InvitationMutations,
     AuditMutations,
     JobMutations,
+    SignInMutations,
 ):
     pass
 
@@ -106,6 +108,8 @@ schema = QuietSchema(
         Invitation,
         AuditEntry,
         Job,
+        SignInConnection,
+        SignInIdentity,
     ],
     config=StrawberryConfig(scalar_map=SCALARS, disable_field_suggestions=True),
     extensions=[lambda: ParserCache(maxsize=CACHE_ENTRIES), lambda: ValidationCache(maxsize=CACHE_ENTRIES)],

@@ -24,6 +24,7 @@ from resolvers.members import list_members
 from resolvers.people import list_own_tenants, viewer_person
 from resolvers.questions import find_question, list_questions
 from resolvers.sessions import list_own_sessions
+from resolvers.sign_in import list_sign_in_connections
 from resolvers.tenants import list_metrics, update_tenant
 from resolvers.usage import month_usage, usage_by_day
 from schema.api_keys import ApiKey
@@ -40,6 +41,7 @@ from schema.people import Person, TenantMembership
 from schema.questions import SavedQuestion, wanted_of
 from schema.roles import RoleType
 from schema.sessions import Session
+from schema.sign_in import SignInConnection
 from schema.usage import DayUsage, Usage
 
 TierType = strawberry.enum(Tier, description="What a tenant pays for; decides its limits.")
@@ -162,6 +164,12 @@ class Tenant(Node):
         self, info: Info[Context, None], first: int | None = None, after: str | None = None
     ) -> Connection[Job]:
         return cast(Connection[Job], await page_of_jobs(info.context, first, after))
+
+    @guarded(Permission.SIGN_IN_WRITE, "Its own identity providers, oldest first.")
+    async def sign_in_connections(
+        self, info: Info[Context, None], first: int | None = None, after: str | None = None
+    ) -> Connection[SignInConnection]:
+        return cast(Connection[SignInConnection], await list_sign_in_connections(info.context, first, after))
 
     @guarded(Permission.MEMBERS_READ, "Its members, who is there longest first; `search` is a part of the name.")
     async def members(

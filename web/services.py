@@ -23,6 +23,7 @@ from core.seen import SeenIds
 from core.settings import Settings
 from core.sign_in import SignIn
 from web.auth.keys import KeyRing
+from web.auth.saml_pool import SamlPool
 from web.auth.sessions import SessionRing
 from web.auth.shares import LinkRing
 
@@ -51,6 +52,7 @@ class Services:
     sign_in: SignIn
     counts: IngestCounts
     refused: RefusedWrites
+    saml: SamlPool
 
 
 def pool_size_of(web_workers: int) -> int:
@@ -75,6 +77,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         seen = SeenIds(settings.redis_url)
         stack.push_async_callback(seen.close)
         live = await stack.enter_async_context(LiveBroadcast(settings.redis_url))
+        saml = SamlPool(settings.xmlsec1)
+        stack.push_async_callback(saml.close)
         keys = KeyRing(database, settings.master_key_bytes())
         passwords = Passwords()
         stack.push_async_callback(passwords.close)
@@ -91,5 +95,5 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         stack.push_async_callback(refused.close)
         yield Services(
             settings, database, log, limiter, seen, live, keys, links, budgets, quota, idempotency,
-            sessions, passwords, attempts, sign_in, counts, refused,
+            sessions, passwords, attempts, sign_in, counts, refused, saml,
         )  # fmt: skip

@@ -74,3 +74,11 @@ GRANT SELECT ON tenant_erasures TO cm_doorkeeper;
 GRANT EXECUTE ON FUNCTION maintenance.tables_of_tenants(), maintenance.begin_erasure(uuid, text, timestamptz),
     maintenance.erase_rows(uuid, text, integer), maintenance.finish_erasure(uuid), maintenance.sweep_erased(uuid),
     maintenance.erase_people(uuid) TO cm_writer;
+-- A tenant's own identity providers. Their people are the tenant's: policies on `people` hold that.
+GRANT SELECT, INSERT, UPDATE, DELETE ON sign_in_connections, sign_in_identities, sign_in_attempts, saml_assertions
+    TO cm_app;
+GRANT SELECT (home_tenant_id, asserted_email) ON people TO cm_app;
+GRANT INSERT (id, name, home_tenant_id, asserted_email) ON people TO cm_app;
+GRANT UPDATE (name, asserted_email) ON people TO cm_app;
+-- Which tenant a sign-in is of, before it is known.
+GRANT SELECT (tenant_id, id, kind, name, is_enabled) ON sign_in_connections TO cm_doorkeeper;

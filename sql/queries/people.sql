@@ -5,8 +5,8 @@
 SELECT id, email, name, password_hash, password_changed_at, created_at, disabled_at FROM people WHERE email = $1;
 
 -- find_person(id)
--- One person.
-SELECT id, email, name, password_hash, password_changed_at, created_at, disabled_at FROM people WHERE id = $1;
+-- One person. Whoever comes from a tenant's identity provider has no e-mail of its own: what is asserted proves nothing.
+SELECT id, coalesce(email, '') AS email, name, password_hash, password_changed_at, created_at, disabled_at FROM people WHERE id = $1;
 
 -- list_memberships(person_id)
 -- A person's tenants: where it was last, first; then by how long it is there.
