@@ -155,7 +155,8 @@ class LinkDoor:
         scheme, _, token = header.partition(" ")
         if scheme.lower() == "bearer":
             caller = await self._services.sessions.by_token(token.strip())
-            if caller.principal.person_id is not None:
+            # Who is vouched for in one tenant alone is nobody to another one.
+            if caller.principal.person_id is not None and not caller.principal.is_locked:
                 return await find_person(self._services.database, caller.principal.person_id)
         raise Unauthenticated("Send Authorization: Bearer and an access token of a person.", code="invalid_token")
 
