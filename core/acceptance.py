@@ -113,7 +113,7 @@ async def accept_invitation(database: Database, passwords: Passwords, answer: An
         async with database.as_tenant(invitation.tenant.id, is_write=True) as session:
             tenant = await lock_members(session)
             row = await session.fetchrow(LOCK_OPEN, invitation.token_hash)
-            if row is None:
+            if row is None or tenant["ends_at"] is not None:
                 raise invalid_link()
             await _take_seat(session, tenant)
             if isinstance(who, _NewPerson):

@@ -53,6 +53,13 @@ async def names(database: Database, tenant: Tenant) -> list[tuple[str, Role]]:
     return [(member.email, member.role) for member in found]
 
 
+async def set_end(settings: Settings, tenant: Tenant) -> None:
+    """As if an owner had asked for the tenant's deletion."""
+    async with as_owner(settings.app_url) as connection:
+        await connection.execute("SELECT set_config('app.current_tenant', $1, false)", str(tenant.id))
+        await connection.execute("UPDATE tenants SET ends_at = now() + interval '7 days'")
+
+
 async def test_a_new_person_is_made_with_name_and_password_and_it_is_in_the_trail(
     settings: Settings, database: Database, tenant: Tenant, passwords: Passwords
 ) -> None:
@@ -125,7 +132,7 @@ async def test_a_person_without_a_password_or_disabled_is_not_let_in_by_any(
     assert await names(database, tenant) == []
 
 
-@pytest.mark.parametrize("end", ["revoked", "expired", "resent", "unknown", "malformed", "of another kind"])
+@pytest.mark.parametrize("end", ["revoked", "expired", "resent", "unknown", "malformed", "of another kind", "ending"])
 async def test_a_link_that_is_not_good_is_told_apart_from_no_other(
     settings: Settings, database: Database, tenant: Tenant, passwords: Passwords, end: str
 ) -> None:
@@ -140,6 +147,8 @@ async def test_a_link_that_is_not_good_is_told_apart_from_no_other(
         case "resent":
             await backdate(settings, tenant, sent_at=timedelta(minutes=2))
             await resend_invitation(database, settings, authority, issued.invitation.id)
+        case "ending":
+            await set_end(settings, tenant)
         case "unknown":
             token = token[:-5] + "AAAAA"
         case "malformed":

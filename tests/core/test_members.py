@@ -187,6 +187,23 @@ async def test_a_removed_member_loses_its_sessions_here_and_no_others_and_its_in
         await invite_member(database, settings, as_member(tenant, admin), "again@example.com", Role.VIEWER)
 
 
+async def test_a_tenant_that_is_to_be_deleted_changes_no_more(
+    settings: Settings, database: Database, tenant: Tenant
+) -> None:
+    owner, viewer = await make_member(database, tenant, Role.OWNER), await make_member(database, tenant, Role.VIEWER)
+    async with as_owner(settings.app_url) as connection:
+        await connection.execute("SELECT set_config('app.current_tenant', $1, false)", str(tenant.id))
+        await connection.execute("UPDATE tenants SET ends_at = now() + interval '7 days'")
+    for attempt in (
+        change_member_role(database, as_member(tenant, owner), viewer.person_id, Role.ADMIN),
+        remove_member(database, as_member(tenant, owner), viewer.person_id),
+        invite_member(database, settings, as_member(tenant, owner), "new@example.com", Role.VIEWER),
+    ):
+        with pytest.raises(PermissionDenied, match="to be deleted"):
+            await attempt
+    await remove_member(database, Authority.operator(tenant.id), viewer.person_id)
+
+
 async def test_another_tenants_member_is_nobody(database: Database, tenant: Tenant) -> None:
     other = await make_tenant(database, f"far-{tenant.slug}")
     owner, stranger = await make_member(database, tenant, Role.OWNER), await make_member(database, other, Role.VIEWER)
