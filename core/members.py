@@ -37,8 +37,8 @@ OPERATOR = "operator"
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A person in a tenant. `email` is empty where its identity provider gives none; `last_seen_at`: when a session of it
-    was last used there; None: it has none."""
+    """A person in a tenant. `email` is empty where its identity provider gives none. `last_seen_at`: when a session of
+    it was last used there; None: it has none."""
 
     person_id: PersonId
     name: str
