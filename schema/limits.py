@@ -70,19 +70,22 @@ class LimitExceeded(InvalidRequest):
 
 @dataclass(slots=True)
 class Facts:
-    """What a selection set amounts to. `depth` counts fields on the longest way down."""
+    """What a selection set amounts to. `depth` counts fields on the longest way down; `introspects`: it asks for the
+    schema itself, which the name of an object's type is not."""
 
     depth: int = 0
     introspection_depth: int = 0
     aliases: int = 0
     directives: int = 0
     cost: int = 0
+    introspects: bool = False
 
     def add(self, other: Facts, *, times: int = 1) -> None:
         self.depth = max(self.depth, other.depth)
         self.introspection_depth = max(self.introspection_depth, other.introspection_depth)
         self.aliases += other.aliases
         self.directives += other.directives
+        self.introspects = self.introspects or other.introspects
         # Saturates: a cost needs no more digits than the limit has.
         self.cost = min(self.cost + other.cost * times, MAX_COST * 100)
 
@@ -100,8 +103,8 @@ class _Pass:
 
 def check_document(
     document: DocumentNode, operation: OperationDefinitionNode, variables: Mapping[str, object], costs: Costs
-) -> int:
-    """The cost of an operation.
+) -> Facts:
+    """What an operation amounts to, its cost among it.
 
     Raises:
         LimitExceeded: names the limit, what was found and the remedy.
@@ -119,7 +122,7 @@ def check_document(
     _limit(LimitCode.ALIASES, "aliases", facts.aliases, MAX_ALIASES)
     _limit(LimitCode.DIRECTIVES, "directives", facts.directives, MAX_DIRECTIVES)
     _limit(LimitCode.COST, "points of cost", facts.cost, MAX_COST)
-    return facts.cost
+    return facts
 
 
 def check_variables(variables: Mapping[str, object]) -> None:
@@ -165,9 +168,12 @@ def _add_field(facts: Facts, node: FieldNode, state: _Pass, depth: int) -> None:
     inner = _measure(node.selection_set, state, depth + 1)
     if name.startswith("__"):
         facts.introspection_depth = max(facts.introspection_depth, 1 + max(inner.depth, inner.introspection_depth))
-        facts.add(Facts(aliases=inner.aliases, directives=inner.directives, cost=1))
+        asks = inner.introspects or name != "__typename"
+        facts.add(Facts(aliases=inner.aliases, directives=inner.directives, cost=1, introspects=asks))
         return
-    below = Facts(inner.depth + 1, inner.introspection_depth, inner.aliases, inner.directives)
+    below = Facts(
+        inner.depth + 1, inner.introspection_depth, inner.aliases, inner.directives, introspects=inner.introspects
+    )
     facts.add(below)
     own = state.costs.weights.get(name, 1 if node.selection_set else POINTS.get(name, 0))
     facts.add(Facts(cost=own))

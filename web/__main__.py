@@ -19,7 +19,9 @@ from core.failpoints import arm
 from core.heap import settle_heap
 from core.settings import PREFIX, Settings
 from core.telemetry import start_logging
+from schema.trusted import TrustedDocuments, TrustMode
 from web.app import create_app
+from web.http_protocol import HttpProtocol
 from web.shared_server import ConnectionCounts, SharedServer
 from web.socket_protocol import MAX_MESSAGE_BYTES, SocketProtocol
 from web.workers import Workers, listen
@@ -54,6 +56,7 @@ def main() -> int:
         given = {} if workers is None else {f"{PREFIX}WEB_WORKERS": workers}
         settings = Settings.from_env({**os.environ, **given})
         settings.master_key_bytes()
+        TrustedDocuments.load(TrustMode(settings.trusted_documents), settings.trusted_documents_path)
         arm(settings.fail_point)
         listener = listen(settings.host, settings.port) if settings.web_workers > 1 else None
     except CloudMetricsError as error:
@@ -87,7 +90,7 @@ def config_of(app: ASGIApp, settings: Settings) -> uvicorn.Config:
         app,
         host=settings.host,
         port=settings.port,
-        http="httptools",
+        http=HttpProtocol,
         ws=SocketProtocol,
         ws_max_size=MAX_MESSAGE_BYTES,
         ws_ping_interval=PING_SECONDS,

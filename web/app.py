@@ -19,6 +19,7 @@ from schema.build import schema
 from web.errors import RequestLayer, error_body, request_id_of, retry_headers, status_of
 from web.graphql_door import GraphQLDoor
 from web.graphql_http import GraphQLHttp
+from web.graphql_sse import GraphQLStreams
 from web.graphql_ws import GraphQLSockets
 from web.health import Health
 from web.ingest.rest import IngestDoor
@@ -28,6 +29,7 @@ from web.socket_protocol import INGEST_PATH
 
 DOORS = {
     "graphql": "/graphql",
+    "graphql_stream": "/graphql/stream",
     "events": "/v1/events",
     "events_ws": INGEST_PATH,
     "schema": "/schema.graphql",
@@ -39,6 +41,7 @@ def routes_of(services: Services, ingest: IngestDoor) -> list[BaseRoute]:
     """Every path there is."""
     door = GraphQLDoor(services, ingest.ingest)
     graphql, sockets, health = GraphQLHttp(door), GraphQLSockets(door), Health(services)
+    streams = GraphQLStreams(door, graphql)
     sdl = schema.as_str() + "\n"
 
     async def show_schema(request: Request) -> Response:
@@ -52,6 +55,9 @@ def routes_of(services: Services, ingest: IngestDoor) -> list[BaseRoute]:
         Route("/graphql", graphql.options, methods=["OPTIONS"]),
         Route("/graphql", graphql.refuse, methods=["GET", "PUT", "DELETE", "PATCH"]),
         WebSocketRoute("/graphql", sockets.connect),
+        Route(DOORS["graphql_stream"], streams.post, methods=["POST"]),
+        Route(DOORS["graphql_stream"], streams.options, methods=["OPTIONS"]),
+        Route(DOORS["graphql_stream"], streams.refuse, methods=["GET", "PUT", "DELETE", "PATCH"]),
         Route("/v1/events", ingest.post, methods=["POST"]),
         Route("/v1/events", ingest.options, methods=["OPTIONS"]),
         WebSocketRoute(INGEST_PATH, IngestSockets(services, ingest.ingest).connect),

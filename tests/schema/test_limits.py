@@ -19,7 +19,7 @@ SERIES = 'series(query: {metric: "events", range: {last: "1h"}})'
 def cost(text: str, **variables: object) -> int:
     document = parse(text)
     operation = next(d for d in document.definitions if isinstance(d, OperationDefinitionNode))
-    return check_document(document, operation, variables, COSTS)
+    return check_document(document, operation, variables, COSTS).cost
 
 
 def nested(depth: int) -> str:
