@@ -13,6 +13,7 @@ from core.permissions import Permission
 from resolvers.nodes import resolve_node, resolve_nodes
 from schema.costs import Costs, costs_of
 from schema.dead_letters import DeadLetter, DeadLetterMutations
+from schema.described import describe_arguments
 from schema.events import Event
 from schema.guarded import guarded
 from schema.ingest import IngestMutations
@@ -80,6 +81,8 @@ schema = QuietSchema(
     config=StrawberryConfig(scalar_map=SCALARS, disable_field_suggestions=True),
     extensions=[AsPrepared],
 )
+
+describe_arguments(schema._schema)
 
 COSTS: Costs = costs_of(schema)
 

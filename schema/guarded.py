@@ -8,6 +8,7 @@ and `docs/api/permissions.md` is made from the same declarations.
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import isawaitable
 from typing import Annotated, Any, TypeVar, Union
 
 import strawberry
@@ -51,7 +52,9 @@ class Guard(FieldExtension):
 
     async def resolve_async(self, next_: Callable[..., Any], source: Any, info: Info, **kwargs: Any) -> Any:
         info.context.principal.require(self.permission)
-        return await next_(source, info, **kwargs)
+        found = next_(source, info, **kwargs)
+        # A subscription's resolver gives a generator, which is nothing to wait for.
+        return await found if isawaitable(found) else found
 
 
 class Refuse(FieldExtension):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import strawberry
 from strawberry import Info
@@ -18,14 +18,36 @@ from resolvers.events import list_events
 from resolvers.global_ids import global_id
 from resolvers.tenants import list_metrics, month_usage
 from schema.dead_letters import DeadLetter
+from schema.described import enum_of
 from schema.events import Event, EventFilter
 from schema.guarded import guarded, shown_to
 from schema.metrics import Metric
 from schema.node import Connection, Node
 
-TierType = strawberry.enum(Tier, description="What a tenant pays for; decides its limits.")
-RoleType = strawberry.enum(Role, description="What a member is; each may all that the one before it may.")
-PrincipalKindType = strawberry.enum(PrincipalKind, description="What kind of caller it is.")
+TierType = enum_of(
+    Tier,
+    "What a tenant pays for; decides its limits.",
+    FREE="To try it: 100,000 events a month, kept 30 days.",
+    PRO="For a product: 10 million events a month, kept 90 days.",
+    ENTERPRISE="Unlimited events, kept a year.",
+    SELF_HOSTED="On one's own machine: no limits but the operator's.",
+)
+RoleType = enum_of(
+    Role,
+    "What a member is; each may all that the one before it may.",
+    VIEWER="Reads.",
+    EDITOR="Makes and changes what is shared.",
+    ADMIN="Sees to members, keys and settings.",
+    OWNER="Makes owners, and may end the tenant.",
+)
+PrincipalKindType = enum_of(
+    PrincipalKind,
+    "What kind of caller it is.",
+    KEY="An API key.",
+    PERSON="A member of the tenant who signed in.",
+    SHARE_LINK="Whoever has a link to one shared object.",
+    OPERATOR="The operator's command line.",
+)
 
 
 @shown_to(Permission.TENANT_READ)
@@ -66,14 +88,16 @@ class Tenant(Node):
         return cast(Usage, await month_usage(info.context, cast(TenantRow, self), month))
 
     @guarded(Permission.METRICS_READ, "One metric by its key.")
-    def metric(self, key: str) -> Metric | None:
+    def metric(
+        self, key: Annotated[str, strawberry.argument(description='Such as "requests"; `metrics` lists them.')]
+    ) -> Metric | None:
         return cast("Metric | None", BUILT_IN.get(key))
 
     @guarded(Permission.METRICS_READ, "Its metrics, by key.")
     def metrics(
         self,
         info: Info[Context, None],
-        first: int | None = None,
+        first: Annotated[int | None, strawberry.argument(description="How many, 1 to 100; all when absent.")] = None,
         after: str | None = None,
         search: str | None = None,
     ) -> Connection[Metric]:
@@ -117,7 +141,7 @@ class Viewer:
     role: RoleType | None = strawberry.field(description="A member's role; null for others.")  # type: ignore[valid-type]
     permissions: list[str] = strawberry.field(description="What it may do, such as metrics:read.")
     scopes: list[str] = strawberry.field(description="A key's scopes; empty for others.")
-    rate_limit: RateLimit | None = strawberry.field(description="Null on a socket.")
+    rate_limit: RateLimit | None = strawberry.field(description="As the answer's `RateLimit-*` headers say.")
 
     @guarded(Permission.TENANT_READ, "The tenant that its requests are of.")
     def tenant(self, info: Info[Context, None]) -> Tenant:

@@ -13,7 +13,7 @@ from web.auth.callers import Caller
 from web.auth.strangers import refuse_stranger
 from web.errors import request_id_of, retry_headers, status_of
 from web.graphql_door import GraphQLDoor, refuse_when_empty
-from web.graphql_errors import request_errors
+from web.graphql_errors import is_of_document, request_errors
 from web.graphql_operation import Operation, prepare
 from web.graphql_request import (
     JSON,
@@ -48,8 +48,7 @@ class GraphQLHttp:
             status = status_of(error)
             if status == 500:
                 raise
-            if media == JSON and status == 400 and error.code not in ("BAD_REQUEST", "BATCHING_DISABLED"):
-                # Clients of the older media type read errors only from a 200.
+            if media == JSON and is_of_document(error):
                 status = 200
             answer = self._answer({"errors": request_errors(error, request_id)}, status, media)
             answer.headers.update(retry_headers(error))

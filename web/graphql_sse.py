@@ -1,7 +1,7 @@
 """`POST /graphql/stream`: GraphQL over server-sent events, one operation a connection ("distinct connections mode" of
-npm graphql-sse, PROTOCOL.md). What is refused before it runs is answered in JSON with its status; then come
-`event: next` with a result each, and `event: complete`. A stream that ends without `complete` is to be opened anew: the
-server stopped."""
+npm graphql-sse, PROTOCOL.md). A caller or a body that is not accepted is answered in JSON with its status; what is
+wrong with the document is told in the stream, as the protocol wants it: `event: next` with a result each, then
+`event: complete`. A stream that ends without `complete` is to be opened anew: the server stopped."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from web.auth.strangers import network_of
 from web.crowd import Crowd
 from web.errors import request_id_of, retry_headers, status_of
 from web.graphql_door import GraphQLDoor
-from web.graphql_errors import request_errors
+from web.graphql_errors import is_of_document, request_errors
 from web.graphql_http import GraphQLHttp
 from web.graphql_operation import Operation
 from web.graphql_request import EVENT_STREAM, JSON, check_accepts_stream
@@ -66,8 +66,11 @@ class GraphQLStreams:
             status = status_of(error)
             if status == 500:
                 raise
-            body = _encoder.encode({"errors": request_errors(error, request_id)})
-            return Response(body, status, {"Content-Type": f"{JSON}; charset=utf-8", **retry_headers(error)})
+            body = {"errors": request_errors(error, request_id)}
+            if is_of_document(error):
+                return Response(_next(body) + COMPLETE, headers=HEADERS)
+            headers = {"Content-Type": f"{JSON}; charset=utf-8", **retry_headers(error)}
+            return Response(_encoder.encode(body), status, headers)
         except BaseException:
             places.close()
             raise
