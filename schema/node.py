@@ -15,9 +15,7 @@ T = TypeVar("T")
 
 @strawberry.interface(description="An object with a global id.")
 class Node:
-    @strawberry.field(
-        description='Global id, such as "TWV0cmljOmV2ZW50cw"; opaque, for `node` and every `id` argument.'
-    )
+    @strawberry.field(description='Global id, such as "TWV0cmljOmV2ZW50cw"; opaque, for `node` and every `id`.')
     def id(self) -> strawberry.ID:
         raise NotImplementedError
 
