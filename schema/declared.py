@@ -21,7 +21,7 @@ class Declarations:
         for name, concrete in schema.schema_converter.type_map.items():
             definition = concrete.definition
             if isinstance(definition, StrawberryUnion):
-                self.answers |= {member.__strawberry_definition__.name for member in definition.types}  # type: ignore[union-attr]
+                self.answers |= {member.__strawberry_definition__.name for member in definition.types}  # type: ignore[attr-defined]
             if not isinstance(definition, StrawberryObjectDefinition) or definition.is_input:
                 continue
             of_type = getattr(definition.origin, "permission_of_type", None)

@@ -70,7 +70,7 @@ def _load(file: Path) -> Example:
     variables_file = file.with_suffix(".json")
     variables = json.loads(variables_file.read_text(encoding="utf-8")) if variables_file.exists() else {}
     comments = [line for line in text.splitlines() if line.startswith("#")]
-    header = dict(found.groups() for line in comments if (found := _HEADER.fullmatch(line)))
+    header = {found[1]: found[2] for line in comments if (found := _HEADER.fullmatch(line))}
     about = " ".join(line.removeprefix("#").strip() for line in comments if not _HEADER.fullmatch(line))
     if header.keys() != {"as", "statements"} or not about or not isinstance(variables, dict):
         raise Misconfigured(f"{file}: begin with `# what it shows`, `# as: <scope or role>` and `# statements: <n>`")
