@@ -34,6 +34,7 @@ COMMANDS = {
     "deadletters": "records that could not be processed: list, show, replay, drop",
     "store": "how events are stored; move them from partitions to TimescaleDB",
     "services": "start Apache Kafka, and fetch TimescaleDB, for trying the larger sizes here",
+    "auth": "list and rotate the keys that sign access tokens",
     "key": "create, list, revoke and rotate API keys",
 }
 

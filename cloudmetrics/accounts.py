@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from core import accounts
+import asyncio
+
+from core import accounts, people
 from core.accounts import CreatedKey, KeyRequest
+from core.audit import Author, audit
 from core.database import Database
 from core.log import open_log
-from core.permissions import Scope
+from core.passwords import hash_password
+from core.permissions import Role, Scope
 from core.settings import Settings
 from core.tenancy import KeyKind, Tenant, Tier
 from core.topics import raw_topic
@@ -64,5 +68,32 @@ async def create_key(
         owner = await accounts.find_tenant(database, tenant)
         asked = KeyRequest(kind=kind, name=name, scopes=scopes, origins=origins, is_unsigned=is_unsigned)
         return await accounts.create_key(database, owner, asked, master_key=settings.master_key_bytes())
+    finally:
+        await database.close()
+
+
+async def create_owner(settings: Settings, *, tenant: str, email: str, name: str, password: str) -> None:
+    """A person with a password who owns the tenant with that slug. One that is there gets the password and the role.
+
+    Raises:
+        NotFound: there is no such tenant.
+        BadInput: the e-mail or the name is none.
+    """
+    email, name = people.checked_email(email), people.checked_person_name(name)
+    password_hash = await asyncio.to_thread(hash_password, password)
+    database = Database(settings, pool_size=1)
+    try:
+        found = await accounts.find_tenant(database, tenant)
+        known = await people.find_person_by_email(database, email)
+        async with database.as_doorkeeper(is_write=True) as session:
+            if known is None:
+                person_id = await people.insert_person(session, email=email, name=name, password_hash=password_hash)
+            else:
+                person_id = known.id
+                await people.set_password(session, person_id, password_hash)
+        async with database.as_tenant(found.id, is_write=True) as session:
+            await people.put_member(session, found.id, person_id, Role.OWNER)
+            diff = {"role": Role.OWNER.value}
+            await audit(session, Author.operator(found.id), "member.add", f"person:{person_id}", diff)
     finally:
         await database.close()

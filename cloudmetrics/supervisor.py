@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -28,6 +29,7 @@ from sql.__main__ import migrate
 READY_SECONDS = 60.0
 STOP_SECONDS = 14.0
 DEMO_DAYS = 7
+OWNER = "owner@demo.local"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,8 @@ class Supervisor:
         await migrate(settings.owner_url)
         if is_first:
             await self._create_first_tenant()
+        if "email" not in folder.read("credentials"):
+            await self._create_owner()
         environ = settings.to_env()
         self._add(Child("web", python_child("web", environ=environ, log=folder.logs / "web.log")))
         # Accepting goes before counting where both want the processor.
@@ -185,6 +189,15 @@ class Supervisor:
                 "publishable_key": publishable.secret,
             },
         )
+
+    async def _create_owner(self) -> None:
+        """Who signs in; also in a folder that is older than sign-in."""
+        folder = self._wanted.folder
+        known, password = folder.read("credentials"), secrets.token_urlsafe(18)
+        await accounts.create_owner(
+            self._wanted.settings, tenant=known["tenant"], email=OWNER, name="Owner", password=password
+        )
+        folder.write("credentials", {**known, "email": OWNER, "password": password})
 
     def _url(self) -> str:
         settings = self._wanted.settings

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from dataclasses import field as dataclass_field
 from typing import Any
+from urllib.parse import urlsplit
 
 from core.errors import Misconfigured
 
@@ -77,6 +78,7 @@ class Settings:
     postgres_bin: str = setting("", "embedded size: folder with another PostgreSQL 18's binaries")
     timescaledb: str = setting("", "embedded size: folder of TimescaleDB, as `make services` fetches it; none: plain")
     valkey_bin: str = setting("", "embedded size: path of another Valkey or Redis server")
+    public_url: str = setting("", "what links in mail begin with, such as https://cm.example; none: http://host:port")
     log_level: str = setting("INFO", "DEBUG, INFO, WARNING or ERROR")
     fail_point: str = setting("", "tests only: `step[:n[:kill]]`, the step at whose n-th pass the process kills itself")
 
@@ -112,6 +114,16 @@ class Settings:
                 ipaddress.ip_network(part.strip() or "::", strict=False)
             except ValueError:
                 raise _unfit("trusted_proxies", f"has {part.strip()!r}, which is no address and no network") from None
+        if self.public_url and not _is_origin(self.public_url):
+            raise _unfit(
+                "public_url", "must be http:// or https:// and a host, such as https://cm.example, without a path"
+            )
+
+    @property
+    def public_base(self) -> str:
+        """What links to this instance begin with; no slash at its end."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return self.public_url.rstrip("/") or f"http://{host}:{self.port}"
 
     def master_key_bytes(self) -> bytes:
         """The master key, 32 bytes.
@@ -130,6 +142,16 @@ class Settings:
     def to_env(self) -> dict[str, str]:
         """The environment that gives a child process these settings."""
         return {PREFIX + f.name.upper(): str(getattr(self, f.name)) for f in fields(self)}
+
+
+def _is_origin(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        is_whole = parts.port is None or parts.port > 0
+    except ValueError:
+        return False
+    extra = (parts.path.rstrip("/"), parts.query, parts.fragment, parts.username)
+    return is_whole and parts.scheme in ("http", "https") and bool(parts.hostname) and not any(extra)
 
 
 def _unfit(name: str, what: str) -> Misconfigured:

@@ -11,7 +11,7 @@ from typing import Literal
 # What a log line's `action` may be.
 Action = Literal[
     "start", "stop", "request", "internal_error", "worker_retry", "dead_letter", "leave_group", "live_reconnect",
-    "make_partitions", "trim_log", "rebuild_hot", "fail", "replace_producer", "replace_consumer",
+    "make_partitions", "trim_log", "rebuild_hot", "fail", "replace_producer", "replace_consumer", "sign_in",
 ]  # fmt: skip
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}

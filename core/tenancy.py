@@ -87,7 +87,8 @@ class PrincipalKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """Who asks, for which one tenant, and what it may do there. `actor` is its name in the audit trail."""
+    """Who asks, for which one tenant, and what it may do there. `actor` is its name in the audit trail. `is_locked`: a
+    person whom the tenant's own identity provider vouches for, and who is nobody outside of that tenant."""
 
     tenant: Tenant
     actor: str
@@ -97,13 +98,22 @@ class Principal:
     role: Role | None = None
     person_id: PersonId | None = None
     session_id: SessionId | None = None
+    is_locked: bool = False
 
     @classmethod
     def of_key(cls, tenant: Tenant, key_id: KeyId, scopes: frozenset[Scope]) -> Principal:
         return cls(tenant=tenant, actor=key_id, kind=PrincipalKind.KEY, permissions=of_scopes(scopes), scopes=scopes)
 
     @classmethod
-    def of_person(cls, tenant: Tenant, person_id: PersonId, role: Role, session_id: SessionId | None) -> Principal:
+    def of_person(
+        cls,
+        tenant: Tenant,
+        person_id: PersonId,
+        role: Role,
+        session_id: SessionId | None,
+        *,
+        is_locked: bool = False,
+    ) -> Principal:
         return cls(
             tenant=tenant,
             actor=f"person:{person_id}",
@@ -112,6 +122,7 @@ class Principal:
             role=role,
             person_id=person_id,
             session_id=session_id,
+            is_locked=is_locked,
         )
 
     def may(self, permission: Permission) -> bool:

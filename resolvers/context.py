@@ -16,6 +16,7 @@ from core.keys import ApiKey
 from core.live import LiveBroadcast
 from core.ratelimit import Allowance
 from core.settings import Settings
+from core.sign_in import SignIn
 from core.tenancy import Principal, TenantId
 from query.engine import QueryEngine
 
@@ -34,6 +35,7 @@ class Backends:
     engine: QueryEngine
     ingest: Ingest
     live: LiveBroadcast
+    sign_in: SignIn
     heartbeat_seconds: float
     cursor_key: bytes
 

@@ -19,6 +19,7 @@ from core.permissions import Permission
 from resolvers.context import Context, Load
 from resolvers.events import event_key, load_events
 from resolvers.global_ids import parse_global_id
+from resolvers.sessions import find_own_session
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -58,6 +59,7 @@ KINDS: dict[str, Kind] = {
     "Tenant": Kind(Permission.TENANT_READ, _own_tenant),
     "Metric": Kind(Permission.METRICS_READ, _metric),
     "Event": Kind(Permission.EVENTS_READ, loaded(load_events, event_key)),
+    "Session": Kind(Permission.IDENTITY_READ, find_own_session),
     "DeadLetter": Kind(Permission.DEAD_LETTERS_READ, loaded(find_own, Place.parse)),
 }
 

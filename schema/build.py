@@ -19,8 +19,10 @@ from schema.guarded import guarded
 from schema.ingest import IngestMutations
 from schema.metrics import Breakdown, Metric, MetricSeries, resolve_breakdown, resolve_series
 from schema.node import Node
+from schema.people import PersonMutations
 from schema.prepare import PREPARED
 from schema.scalars import SCALARS
+from schema.sessions import Session, SessionMutations
 from schema.subscription import Subscription
 from schema.tenants import Tenant, Viewer, resolve_tenant, resolve_viewer
 
@@ -48,7 +50,7 @@ class Query:
 
 # One class of mutations a topic, each in its topic's module.
 @strawberry.type(description="What may be changed.")
-class Mutation(IngestMutations, DeadLetterMutations):
+class Mutation(IngestMutations, DeadLetterMutations, PersonMutations, SessionMutations):
     pass
 
 
@@ -77,7 +79,7 @@ schema = QuietSchema(
     query=Query,
     mutation=Mutation,
     subscription=Subscription,
-    types=[Tenant, Metric, Event, DeadLetter],
+    types=[Tenant, Metric, Event, DeadLetter, Session],
     config=StrawberryConfig(scalar_map=SCALARS, disable_field_suggestions=True),
     extensions=[AsPrepared],
 )

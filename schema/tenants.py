@@ -9,13 +9,15 @@ import strawberry
 from strawberry import Info
 
 from core.metrics import BUILT_IN
-from core.permissions import Permission, Role
+from core.permissions import Permission
 from core.tenancy import PrincipalKind, Tier
 from core.tenancy import Tenant as TenantRow
 from resolvers.context import Context
 from resolvers.dead_letters import list_dead_letters
 from resolvers.events import list_events
 from resolvers.global_ids import global_id
+from resolvers.people import list_own_tenants, viewer_person
+from resolvers.sessions import list_own_sessions
 from resolvers.tenants import list_metrics, month_usage
 from schema.dead_letters import DeadLetter
 from schema.described import enum_of
@@ -23,6 +25,8 @@ from schema.events import Event, EventFilter
 from schema.guarded import guarded, shown_to
 from schema.metrics import Metric
 from schema.node import Connection, Node
+from schema.people import Person, RoleType, TenantMembership
+from schema.sessions import Session
 
 TierType = enum_of(
     Tier,
@@ -31,14 +35,6 @@ TierType = enum_of(
     PRO="For a product: 10 million events a month, kept 90 days.",
     ENTERPRISE="Unlimited events, kept a year.",
     SELF_HOSTED="On one's own machine: no limits but the operator's.",
-)
-RoleType = enum_of(
-    Role,
-    "What a member is; each may all that the one before it may.",
-    VIEWER="Reads.",
-    EDITOR="Makes and changes what is shared.",
-    ADMIN="Sees to members, keys and settings.",
-    OWNER="Makes owners, and may end the tenant.",
 )
 PrincipalKindType = enum_of(
     PrincipalKind,
@@ -146,6 +142,22 @@ class Viewer:
     @guarded(Permission.TENANT_READ, "The tenant that its requests are of.")
     def tenant(self, info: Info[Context, None]) -> Tenant:
         return cast(Tenant, info.context.principal.tenant)
+
+    @guarded(Permission.IDENTITY_READ, "The person that asks; null for a key.")
+    async def person(self, info: Info[Context, None]) -> Person | None:
+        return cast("Person | None", await viewer_person(info.context))
+
+    @guarded(Permission.IDENTITY_READ, "Where the person has signed in, the last used first; empty for a key.")
+    async def sessions(
+        self, info: Info[Context, None], first: int | None = None, after: str | None = None
+    ) -> Connection[Session]:
+        return cast(Connection[Session], await list_own_sessions(info.context, first, after))
+
+    @guarded(Permission.IDENTITY_READ, "The tenants that the person may switch to, by slug; empty for a key.")
+    async def tenants(
+        self, info: Info[Context, None], first: int | None = None, after: str | None = None
+    ) -> Connection[TenantMembership]:
+        return cast(Connection[TenantMembership], await list_own_tenants(info.context, first, after))
 
 
 def resolve_viewer(info: Info[Context, None]) -> Any:

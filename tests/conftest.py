@@ -15,20 +15,23 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import hypothesis
 import pytest
+from argon2 import PasswordHasher
 
 from cloudmetrics.data_folder import DataFolder
 from cloudmetrics.embedded import postgres, valkey
 from cloudmetrics.embedded.kafka_server import KafkaFolder, fetch_jars, start_kafka, until_answering
 from cloudmetrics.embedded.timescaledb import fetch_timescaledb
-from core import accounts
+from core import accounts, people
 from core.accounts import KeyRequest
 from core.database import Database, as_owner
 from core.errors import Misconfigured
 from core.keys import ApiKey
-from core.permissions import Scope
+from core.people import Person
+from core.permissions import Role, Scope
 from core.queries import named
 from core.settings import Settings
 from core.tenancy import KeyKind, Tenant, Tier
@@ -174,6 +177,13 @@ def settings(servers_of_store: Servers) -> Settings:
     return Settings.from_env({**base, **urls})
 
 
+@pytest.fixture(scope="module")
+def superuser_url(servers_of_store: Servers, settings: Settings) -> str:
+    """The same database for who is held by nothing: to see what nobody else may, and to move clocks."""
+    name = urlsplit(settings.owner_url).path.removeprefix("/")
+    return servers_of_store.folder.database_url("superuser", name)
+
+
 @pytest.fixture
 async def database(settings: Settings) -> AsyncIterator[Database]:
     database = Database(settings, pool_size=4)
@@ -207,6 +217,25 @@ async def make_key(database: Database, settings: Settings, tenant: Tenant, **ask
     return key, made.secret
 
 
+PASSWORD = "correct horse battery staple"
+
+
+async def make_person(
+    database: Database, *tenants: Tenant, role: Role = Role.VIEWER, email: str = "", password: str = PASSWORD
+) -> Person:
+    """Somebody with that role in each of these tenants, and a password whose hash is a cheap one."""
+    cheap = PasswordHasher(time_cost=1, memory_cost=1024, parallelism=1).hash(password)
+    email = email or f"person-{next(_numbers)}@people.example"
+    async with database.as_doorkeeper(is_write=True) as session:
+        person_id = await people.insert_person(session, email=email, name="Ada Lovelace", password_hash=cheap)
+    for tenant in tenants:
+        async with database.as_tenant(tenant.id, is_write=True) as session:
+            await people.insert_member(session, tenant.id, person_id, role)
+    person = await people.find_person(database, person_id)
+    assert person is not None
+    return person
+
+
 @dataclass(frozen=True, slots=True)
 class Instance:
     """A whole running instance, as `up --json` described it."""
@@ -216,6 +245,8 @@ class Instance:
     secret_key: str
     secret_key_id: str
     publishable_key: str
+    email: str
+    password: str
 
     def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return run_cli(*arguments, "--data", str(self.data), check=check)
@@ -253,7 +284,8 @@ def start_instance(data: Path, *arguments: str, settings: Mapping[str, str] | No
     done = run_cli(*command, check=False, settings=settings)
     assert done.returncode == 0, done.stderr
     block = json.loads(done.stdout)
-    return Instance(data, block["url"], block["secret_key"], block["secret_key_id"], block["publishable_key"])
+    names = ("url", "secret_key", "secret_key_id", "publishable_key", "email", "password")
+    return Instance(data, *(block[name] for name in names))
 
 
 @pytest.fixture(scope="module")

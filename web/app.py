@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from core.errors import CloudMetricsError, InvalidRequest, NotFound
 from core.settings import Settings
 from schema.build import schema
+from web.auth.sign_in import SignInDoor
 from web.errors import RequestLayer, error_body, request_id_of, retry_headers, status_of
 from web.graphql_door import GraphQLDoor
 from web.graphql_http import GraphQLHttp
@@ -32,6 +33,8 @@ DOORS = {
     "graphql_stream": "/graphql/stream",
     "events": "/v1/events",
     "events_ws": INGEST_PATH,
+    "login": "/auth/login",
+    "keys": "/.well-known/jwks.json",
     "schema": "/schema.graphql",
     "health": "/health/ready",
 }
@@ -42,6 +45,7 @@ def routes_of(services: Services, ingest: IngestDoor) -> list[BaseRoute]:
     door = GraphQLDoor(services, ingest.ingest)
     graphql, sockets, health = GraphQLHttp(door), GraphQLSockets(door), Health(services)
     streams = GraphQLStreams(door, graphql)
+    sign_in = SignInDoor(services)
     sdl = schema.as_str() + "\n"
 
     async def show_schema(request: Request) -> Response:
@@ -61,6 +65,10 @@ def routes_of(services: Services, ingest: IngestDoor) -> list[BaseRoute]:
         Route("/v1/events", ingest.post, methods=["POST"]),
         Route("/v1/events", ingest.options, methods=["OPTIONS"]),
         WebSocketRoute(INGEST_PATH, IngestSockets(services, ingest.ingest).connect),
+        Route("/auth/login", sign_in.login, methods=["POST"]),
+        Route("/auth/refresh", sign_in.refresh, methods=["POST"]),
+        Route("/auth/logout", sign_in.logout, methods=["POST"]),
+        Route("/.well-known/jwks.json", sign_in.published_keys),
         Route("/health/live", health.live),
         Route("/health/ready", health.ready),
         Route("/schema.graphql", show_schema),

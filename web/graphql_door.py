@@ -9,6 +9,7 @@ from core.ingest import Ingest
 from core.ratelimit import Allowance
 from core.retention import Retention
 from core.tenancy import UNLIMITED_REQUESTS_PER_MINUTE, KeyKind
+from core.tokens import looks_like_token
 from query.engine import QueryEngine
 from resolvers.context import Backends, Context, Loaders
 from schema.build import COSTS, schema
@@ -38,6 +39,7 @@ class GraphQLDoor:
             engine=QueryEngine(services.database, Retention.of(services.settings), Freshness(services.log).fresh_until),
             ingest=ingest,
             live=services.live,
+            sign_in=services.sign_in,
             heartbeat_seconds=services.settings.heartbeat_seconds,
             cursor_key=services.settings.master_key_bytes(),
         )
@@ -46,12 +48,16 @@ class GraphQLDoor:
         """Who sends this `Authorization`.
 
         Raises:
-            Unauthenticated: no secret key, or not a good one.
+            Unauthenticated: no access token and no secret key, or not a good one.
+            PermissionDenied: a person who is no member of the token's tenant any more, or has left it.
         """
         scheme, _, token = authorization.partition(" ")
+        token = token.strip()
         if scheme.lower() != "bearer" or not token:
-            raise Unauthenticated("Send Authorization: Bearer cm_sk_…, a secret key with the scope metrics:read.")
-        known = await self.services.keys.by_bearer(token.strip())
+            raise Unauthenticated("Send Authorization: Bearer and an access token of /auth/login, or a secret key.")
+        if looks_like_token(token):
+            return await self.services.sessions.by_token(token)
+        known = await self.services.keys.by_bearer(token)
         if known.key.kind is not KeyKind.SECRET:
             raise Unauthenticated("A publishable key can only send events; use a secret key here.")
         return known.caller()
@@ -78,7 +84,7 @@ def refuse_when_empty(allowance: Allowance) -> None:
     """Raises TooMany when the bucket had no token."""
     if not allowance.is_allowed:
         raise TooMany(
-            f"More than {allowance.limit} requests a minute with this key; wait {allowance.retry_after:.1f} s.",
+            f"More than {allowance.limit} requests a minute; wait {allowance.retry_after:.1f} s.",
             retry_after=allowance.retry_after,
         )
 

@@ -6,6 +6,7 @@ wrong with the document is told in the stream, as the protocol wants it: `event:
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import ExitStack, aclosing, suppress
 from typing import Any
@@ -15,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from core.errors import CloudMetricsError, DatabaseUnavailable, Unauthenticated
+from core.errors import CloudMetricsError, DatabaseUnavailable, PermissionDenied, Unauthenticated
 from web.auth.callers import Caller
 from web.auth.strangers import network_of
 from web.crowd import Crowd
@@ -91,20 +92,22 @@ class _Credentials:
     def __init__(self, door: GraphQLDoor, request: Request, caller: Caller) -> None:
         self._door = door
         self._authorization = request.headers.get("authorization", "")
-        self._permissions = caller.principal.permissions
+        self._first = caller
 
     async def ended(self) -> CloudMetricsError:
         """Waits until they are good no more, or for less than before; says which."""
         while True:
             await asyncio.sleep(RECHECK_SECONDS)
+            if self._first.expires_at is not None and self._first.expires_at <= time.time():
+                return Unauthenticated("The access token has expired; ask with a new one.", code="token_expired")
             try:
-                caller = await self._door.identify(self._authorization)
+                now = await self._door.identify(self._authorization)
             except DatabaseUnavailable:
                 continue
             except CloudMetricsError as error:
                 return error
-            if not caller.principal.permissions >= self._permissions:
-                return Unauthenticated("The permissions of this caller have changed; ask again.", code="FORBIDDEN")
+            if self._first.has_lost(now):
+                return PermissionDenied("You may less than when this stream was opened; ask again.")
 
 
 class EventStream(Response):

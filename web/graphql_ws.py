@@ -1,22 +1,31 @@
-"""`WS /graphql`: graphql-transport-ws. Close codes: 4400 malformed, 4401 not initialised or no good key, 4403 a key
-that was revoked, 4406 no such protocol, 4408 nothing said in time, 4409 id in use, 4429 initialised twice, too many
-messages, sockets or guessed keys, 4508 a reader that takes nothing. A socket beyond what there may be of an address, or
-in all, is answered 429 before it is accepted."""
+"""`WS /graphql`: graphql-transport-ws. Close codes: 4400 malformed, 4401 not initialised, no good key or token, or one
+that has expired, 4403 a key, session or membership that has ended, or a lowered role, 4406 no such protocol, 4408
+nothing said in time, 4409 id in use, 4429 initialised twice, too many messages, sockets or guessed keys, 4508 a
+reader that takes nothing. One too many of an address, or in all, is answered 429 before it is accepted."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
 
 from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from core.errors import CloudMetricsError, DatabaseUnavailable, InvalidRequest, TooMany, Unauthenticated
+from core.errors import (
+    CloudMetricsError,
+    DatabaseUnavailable,
+    InvalidRequest,
+    PermissionDenied,
+    TooMany,
+    Unauthenticated,
+)
+from core.networks import network_of
 from core.tenancy import TenantId
 from web.auth.callers import Caller
-from web.auth.strangers import network_of, refuse_stranger
+from web.auth.strangers import refuse_stranger
 from web.crowd import Crowd
 from web.errors import error_body, request_id_of, retry_headers, status_of
 from web.graphql_door import GraphQLDoor, authorization_of, refuse_when_empty
@@ -108,8 +117,7 @@ class Connection:
     async def run(self) -> None:
         watch: asyncio.Task[None] | None = None
         try:
-            await self._initialise()
-            watch = asyncio.create_task(self._recheck())
+            watch = asyncio.create_task(self._recheck(await self._initialise()))
             while True:
                 await self._handle(await self._receive())
         except ProtocolViolation as violation:
@@ -130,7 +138,7 @@ class Connection:
             raise ProtocolViolation(4400, "Messages must be text.")
         return decode_message(text)
 
-    async def _initialise(self) -> None:
+    async def _initialise(self) -> Caller:
         try:
             async with asyncio.timeout(INIT_SECONDS):
                 while True:
@@ -150,6 +158,7 @@ class Connection:
         except TooMany as refusal:
             raise ProtocolViolation(4429, refusal.message) from None
         await self._speaker.send(encode_message("connection_ack"))
+        return known
 
     async def _introduced(self) -> Caller:
         """Who the first message says it is; keys that are guessed count as they do in requests."""
@@ -157,26 +166,35 @@ class Connection:
             return await self._door.identify(self._authorization)
         except DatabaseUnavailable:
             raise ProtocolViolation(1013, "Keys cannot be looked up right now; try again.") from None
-        except Unauthenticated as error:
+        except (Unauthenticated, PermissionDenied) as error:
             _, answer = await refuse_stranger(self._door.services.limiter, self._arrival.address, error)
-            raise ProtocolViolation(4429 if isinstance(answer, TooMany) else 4401, answer.message) from None
+            raise ProtocolViolation(_code_of(answer), answer.message) from None
 
     async def _known(self) -> Caller:
         try:
             return await self._door.identify(self._authorization)
-        except Unauthenticated as error:
-            raise ProtocolViolation(4401, error.message) from None
+        except (Unauthenticated, PermissionDenied) as error:
+            raise ProtocolViolation(_code_of(error), error.message) from None
         except DatabaseUnavailable:
             raise ProtocolViolation(1013, "Keys cannot be looked up right now; try again.") from None
 
-    async def _recheck(self) -> None:
-        """A key that was revoked ends its sockets, whatever they are doing."""
+    async def _recheck(self, first: Caller) -> None:
+        """A key or session that was revoked, a member that was removed, a role that was lowered and a token that has
+        expired end the socket, whatever it is doing."""
         while True:
             await asyncio.sleep(RECHECK_SECONDS)
             try:
-                await self._door.identify(self._authorization)
+                if first.expires_at is not None and first.expires_at <= time.time():
+                    await self._speaker.close(4401, "The access token has expired; connect with a new one.")
+                    return
+                if first.has_lost(await self._door.identify(self._authorization)):
+                    await self._speaker.close(4403, "You may less than when you connected; connect again.")
+                    return
             except Unauthenticated:
-                await self._speaker.close(4403, "The key was revoked or has expired.")
+                await self._speaker.close(4403, "The key or session was revoked or has expired.")
+                return
+            except PermissionDenied as error:
+                await self._speaker.close(4403, error.message)
                 return
             except DatabaseUnavailable:
                 continue
@@ -234,3 +252,12 @@ class Connection:
         async with aclosing(operation.results()) as results:
             async for payload in results:
                 await self._speaker.send(encode_message("next", message.id, payload))
+
+
+def _code_of(error: CloudMetricsError) -> int:
+    match error:
+        case TooMany():
+            return 4429
+        case PermissionDenied():
+            return 4403
+    return 4401

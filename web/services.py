@@ -6,16 +6,20 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from core.attempts import Attempts
 from core.database import Database
 from core.eventlog import EventLog
 from core.idempotency import Idempotency
 from core.live import LiveBroadcast
 from core.log import open_log
+from core.passwords import Passwords
 from core.quota import MonthQuota
 from core.ratelimit import RateLimiter
 from core.seen import SeenIds
 from core.settings import Settings
+from core.sign_in import SignIn
 from web.auth.keys import KeyRing
+from web.auth.sessions import SessionRing
 
 # Of each of the two pools that are used here, in all workers together.
 CONNECTIONS = 16
@@ -34,6 +38,10 @@ class Services:
     keys: KeyRing
     quota: MonthQuota
     idempotency: Idempotency
+    sessions: SessionRing
+    passwords: Passwords
+    attempts: Attempts
+    sign_in: SignIn
 
 
 def pool_size_of(web_workers: int) -> int:
@@ -59,4 +67,12 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         stack.push_async_callback(seen.close)
         live = await stack.enter_async_context(LiveBroadcast(settings.redis_url))
         keys = KeyRing(database, settings.master_key_bytes())
-        yield Services(settings, database, log, limiter, seen, live, keys, quota, idempotency)
+        passwords = Passwords()
+        stack.push_async_callback(passwords.close)
+        attempts = Attempts(limiter)
+        sign_in = SignIn(database, settings, passwords, attempts)
+        sessions = SessionRing(database, settings.public_base)
+        yield Services(
+            settings, database, log, limiter, seen, live, keys, quota, idempotency,
+            sessions, passwords, attempts, sign_in,
+        )  # fmt: skip

@@ -123,6 +123,8 @@ CloudMetrics is ready.
   Schema            {block["url"]}/schema.graphql
 
   Tenant            {block["tenant"]}
+  Sign in           {block["email"]}   at {block["url"]}/auth/login
+  Password          {block["password"]}
   Secret key        {block["secret_key"]}
   Secret key id     {block["secret_key_id"]}
   Publishable key   {block["publishable_key"]}

@@ -12,7 +12,8 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import ConsumerStoppedError, KafkaError
+from aiokafka.errors import ConsumerStoppedError, KafkaError, for_code
+from aiokafka.protocol.commit import OffsetFetchRequest
 
 from core.errors import LogUnavailable
 from core.resets import resets_as_away
@@ -82,6 +83,25 @@ async def is_answering(brokers: str) -> bool:
 def connections_of(client: Any) -> Any:
     """aiokafka's own client of connections and metadata, within a producer, consumer or admin client."""
     return client.client if isinstance(client, AIOKafkaProducer) else client._client
+
+
+def heed_group_errors(client: Any) -> None:
+    """Lets a client notice that its group's coordinator is still loading, as it is after a restart.
+
+    The answer to OffsetFetch has an error of the group beside those of its partitions (since version 2, KIP-88), and
+    aiokafka 0.14 reads only the latter: a group that is not loaded yet looks like one that never committed, and its
+    members begin at the beginning of everything.
+    """
+    connections = connections_of(client)
+    send = connections.send
+
+    async def checked(node_id: int, request: Any, **options: Any) -> Any:
+        response = await send(node_id, request, **options)
+        if isinstance(request, OffsetFetchRequest) and getattr(response, "error_code", None):
+            raise for_code(response.error_code)()
+        return response
+
+    connections.send = checked
 
 
 class Pulse:

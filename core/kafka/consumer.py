@@ -25,6 +25,7 @@ from core.kafka.client import (
     METADATA_SECONDS,
     STUCK_SECONDS,
     Pulse,
+    heed_group_errors,
     is_answering,
     kafka_errors,
     stop_within,
@@ -94,19 +95,23 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
     async def commit(self, offsets: Mapping[Partition, Offset]) -> None:
         if self._consumer is None or not offsets:
             return
-        done = {_place_of(partition): int(offset) for partition, offset in offsets.items()}
-        self._done |= done
+        self._done |= {_place_of(partition): int(offset) for partition, offset in offsets.items()}
         try:
             async with kafka_errors():
-                try:
-                    # The client itself tries for ever.
-                    async with asyncio.timeout(COMMIT_SECONDS):
-                        await self._consumer.commit(done)
-                except (CommitFailedError, IllegalStateError):
-                    # Given to somebody else meanwhile, who begins where the results stand.
-                    log.info("commit after a rebalance", extra={"action": "leave_group"})
+                await self._tell_group(self._consumer, offsets)
         finally:
             self._idle.set()
+
+    async def _tell_group(self, consumer: AIOKafkaConsumer, offsets: Mapping[Partition, Offset]) -> None:
+        if not offsets:
+            return
+        try:
+            # The client itself tries for ever.
+            async with asyncio.timeout(COMMIT_SECONDS):
+                await consumer.commit({_place_of(partition): int(offset) for partition, offset in offsets.items()})
+        except (CommitFailedError, IllegalStateError):
+            # Given to somebody else meanwhile, who begins where the results stand.
+            log.info("commit after a rebalance", extra={"action": "leave_group"})
 
     async def rewind(self) -> None:
         self._is_placed = False
@@ -161,6 +166,7 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 max_poll_interval_ms=300_000,
                 request_timeout_ms=int(REQUEST_SECONDS * 1000),
             )
+            heed_group_errors(consumer)
             consumer.subscribe(pattern=f"(?:{self._topics.pattern})\\Z", listener=self)
             try:
                 async with asyncio.timeout(JOIN_SECONDS):
@@ -173,19 +179,26 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _place(self, consumer: AIOKafkaConsumer) -> None:
         """Seeks to the offsets kept elsewhere, and to what was done last. Where there is neither, the client itself
-        begins at the group's offset, or at the beginning; to ask for each of a thousand takes minutes."""
+        begins at the group's offset, or at the beginning; to ask for each of a thousand takes minutes.
+
+        Where it begins is told to the group as well: a commit that was lost with its broker is not made again
+        before the next record, and a quiet topic would look behind for as long."""
         self._is_placed = True
         try:
-            places = sorted(consumer.assignment())
-            partitions = [Partition(place.topic, place.partition) for place in places]
+            partitions = [_partition_of(place) for place in sorted(consumer.assignment())]
             stored = await self._on_assigned(partitions) if self._on_assigned and partitions else {}
-            for place, partition in zip(places, partitions, strict=True):
-                offset = stored.get(partition, self._done.get(place))
-                if offset is not None:
-                    consumer.seek(place, int(offset))
+            known = {_partition_of(place): Offset(str(offset)) for place, offset in self._done.items()} | {**stored}
+            begun = {partition: known[partition] for partition in partitions if partition in known}
+            for partition, offset in begun.items():
+                consumer.seek(_place_of(partition), int(offset))
+            await self._tell_group(consumer, begun)
         except BaseException:
             self._is_placed = False
             raise
+
+
+def _partition_of(place: TopicPartition) -> Partition:
+    return Partition(place.topic, place.partition)
 
 
 def _place_of(partition: Partition) -> TopicPartition:

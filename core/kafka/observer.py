@@ -13,7 +13,14 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 from aiokafka.structs import TopicPartition
 
-from core.kafka.client import MAX_RECORD_BYTES, METADATA_SECONDS, REQUEST_SECONDS, has_dead_task, stop_within
+from core.kafka.client import (
+    MAX_RECORD_BYTES,
+    METADATA_SECONDS,
+    REQUEST_SECONDS,
+    has_dead_task,
+    heed_group_errors,
+    stop_within,
+)
 
 PEEK_SECONDS = 1.0
 # Of several requests, the longest.
@@ -133,6 +140,7 @@ class Observer:
     async def _started_admin(self) -> AIOKafkaAdminClient:
         if self._admin is None:
             admin = AIOKafkaAdminClient(bootstrap_servers=self._brokers, request_timeout_ms=int(REQUEST_SECONDS * 1000))
+            heed_group_errors(admin)
             try:
                 await admin.start()
             except BaseException:

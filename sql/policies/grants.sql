@@ -29,3 +29,9 @@ GRANT SELECT ON tenants, api_keys, api_key_secrets, daily_usage TO cm_doorkeeper
 GRANT UPDATE (last_used_at) ON api_keys TO cm_doorkeeper;
 GRANT SELECT ON members TO cm_doorkeeper;
 GRANT SELECT, INSERT, UPDATE ON people TO cm_doorkeeper;
+-- Signing in and out, with its entry in the trail, which the doorkeeper adds to and never reads.
+GRANT SELECT, INSERT, UPDATE, DELETE ON sessions, signing_keys TO cm_doorkeeper;
+GRANT INSERT ON audit_log TO cm_doorkeeper;
+-- A member that is removed loses its sessions in the same transaction; no hash of a token is seen.
+GRANT SELECT (id, tenant_id, person_id, method, created_at, last_used_at, expires_at, revoked_at) ON sessions TO cm_app;
+GRANT UPDATE (revoked_at, revoked_reason) ON sessions TO cm_app;

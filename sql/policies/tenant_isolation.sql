@@ -8,7 +8,7 @@ DECLARE
 BEGIN
     FOREACH name IN ARRAY ARRAY['tenants', 'api_keys', 'api_key_secrets', 'audit_log', 'events', 'events_free',
         'events_pro', 'events_enterprise', 'events_self_hosted', 'event_ids', 'rollup_1m', 'rollup_5m', 'rollup_1h',
-        'daily_usage', 'dead_letters', 'month_quota', 'members']
+        'daily_usage', 'dead_letters', 'month_quota', 'members', 'sessions']
     LOOP
         -- The tables by class are there in the plain store only.
         CONTINUE WHEN to_regclass(name) IS NULL;
@@ -27,7 +27,8 @@ BEGIN
     LOOP
         EXECUTE format('CREATE POLICY writer ON %I TO cm_writer USING (true) WITH CHECK (true)', name);
     END LOOP;
-    FOREACH name IN ARRAY ARRAY['tenants', 'api_keys', 'api_key_secrets', 'daily_usage', 'members']
+    FOREACH name IN ARRAY ARRAY['tenants', 'api_keys', 'api_key_secrets', 'daily_usage', 'members', 'sessions',
+        'audit_log']
     LOOP
         EXECUTE format('CREATE POLICY doorkeeper ON %I TO cm_doorkeeper USING (true) WITH CHECK (true)', name);
     END LOOP;

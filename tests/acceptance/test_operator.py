@@ -105,6 +105,7 @@ def test_up_again_on_a_running_folder_prints_the_same_block(instance: Instance) 
     assert (again["url"], again["secret_key"]) == (instance.url, instance.secret_key)
     assert set(again) == {
         "url", "graphql", "graphql_ws", "events", "tenant", "secret_key", "secret_key_id", "publishable_key",
+        "email", "password",
     }  # fmt: skip
     foreground = run_cli("up", "--data", str(instance.data), check=False)
     assert foreground.returncode == 1 and "in use by a running instance" in foreground.stderr

@@ -126,6 +126,26 @@ async def test_lag_counts_what_is_not_committed(any_log: EventLog, topic: str, g
     await consumer.close()  # type: ignore[attr-defined]
 
 
+async def test_what_a_member_keeps_itself_counts_as_done_though_its_commit_was_lost(
+    any_log: EventLog, topic: str, group: str
+) -> None:
+    await fill(any_log, topic, 3)
+    first, records = await take(any_log, topic, group, 3)
+    await first.close()  # type: ignore[attr-defined]
+    end = records[-1].next_offset
+
+    async def stored(partitions: Sequence[Partition]) -> dict[Partition, Offset]:
+        return {partition: end for partition in partitions}
+
+    consumer = any_log.consume(group, re.compile(re.escape(topic)), stored)
+    try:
+        async with asyncio.timeout(30):
+            while sum((await any_log.lag(group, re.compile(re.escape(topic)))).values()):
+                assert await consumer.poll(max_records=10, wait_seconds=0.2) == []
+    finally:
+        await consumer.close()
+
+
 async def test_topics_made_later_are_found(any_log: EventLog, topic: str, group: str) -> None:
     consumer = any_log.consume(group, re.compile(re.escape(topic)))
     assert await consumer.poll(max_records=1, wait_seconds=0.1) == []

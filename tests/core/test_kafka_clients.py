@@ -10,8 +10,11 @@ from uuid import uuid4
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.client import AIOKafkaClient
+from aiokafka.protocol.commit import OffsetFetchRequest, OffsetFetchResponse_v3
 
 from core.errors import LogUnavailable
+from core.eventlog import Offset, Partition
 from core.kafka import client as kafka_client
 from core.kafka.client import connections_of, stop_within
 from core.kafka.consumer import KafkaConsumer
@@ -19,6 +22,8 @@ from core.kafka.log import KafkaLog
 
 pytestmark = pytest.mark.slow
 T = TypeVar("T")
+# COORDINATOR_LOAD_IN_PROGRESS, as a broker says it of a whole group.
+LOADING = 14
 
 
 @pytest.fixture
@@ -142,3 +147,27 @@ async def test_a_deleted_topic_is_made_anew_by_who_appends(log: KafkaLog, topic:
     consumer = log.consume(f"group-{uuid4()}", re.compile(re.escape(topic)))
     assert b"after" in await polled(consumer, 1)
     await consumer.close()
+
+
+async def test_a_group_whose_coordinator_is_still_loading_goes_on_where_it_stood(
+    log: KafkaLog, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for value in (b"0", b"1", b"2", b"3"):
+        await log.append(topic, b"key", value)
+    only, group = re.compile(re.escape(topic)), f"group-{uuid4()}"
+    first = log.consume(group, only)
+    assert await polled(first, 4) == [b"0", b"1", b"2", b"3"]
+    await first.commit({Partition(topic): Offset("3")})
+    await first.close()
+    send, answers = AIOKafkaClient.send, [LOADING, LOADING]
+
+    async def loading(client: AIOKafkaClient, node_id: int, request: Any, **options: Any) -> Any:
+        if isinstance(request, OffsetFetchRequest) and answers:
+            return OffsetFetchResponse_v3(0, [], answers.pop())
+        return await send(client, node_id, request, **options)
+
+    monkeypatch.setattr(AIOKafkaClient, "send", loading)
+    second = log.consume(group, only)
+    assert await polled(second, 1) == [b"3"]
+    assert answers == []
+    await second.close()

@@ -6,14 +6,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from core import accounts
 from core.database import Database, Session
 from core.permissions import Role, Scope
 from core.queries import Query
+from core.sessions import open_session
 from core.settings import Settings
-from core.tenancy import PersonId, Principal, Tenant
+from core.tenancy import Principal, Tenant, Tier
 from schema.examples import Example, answer_named
 from schema.guarded import REFUSALS
-from tests.conftest import make_key
+from tests.conftest import make_key, make_person
 from web.auth.callers import Caller
 from web.auth.keys import KnownKey
 from web.graphql_door import GraphQLDoor
@@ -102,13 +104,22 @@ def at(data: Any, path: list[str]) -> Any:
     return data
 
 
-async def callers_of(database: Database, settings: Settings, tenant: Tenant, person: PersonId) -> dict[str, Caller]:
-    """A caller for each scope, with a key of it, and for each role."""
+async def callers_of(database: Database, settings: Settings, tenant: Tenant) -> dict[str, Caller]:
+    """A caller for each scope, with a key of it, and for each role: a person who has another tenant and has signed in
+    twice."""
+    other = await accounts.create_tenant(database, slug=f"{tenant.slug}-too", name="Another", tier=Tier.SELF_HOSTED)
     found: dict[str, Caller] = {}
     for scope in Scope:
         key, _ = await make_key(database, settings, tenant, scopes=frozenset({scope}), name=scope.value)
         found[scope.value] = KnownKey(key, (), 0).caller()
     for role in Role:
         name = role.value if role.value not in found else f"role {role.value}"
-        found[name] = Caller(Principal.of_person(tenant, person, role, None), f"person:{person}")
+        person = await make_person(database, tenant, other, role=role)
+        for agent in ("a telephone", "a browser"):
+            session = await open_session(
+                database, settings, person_id=person.id, tenant_id=tenant.id, method="password",
+                address="203.0.113.7", agent=agent, locked=False,
+            )  # fmt: skip
+        principal = Principal.of_person(tenant, person.id, role, session.session_id)
+        found[name] = Caller(principal, f"person:{person.id}")
     return found

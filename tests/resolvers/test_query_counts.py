@@ -3,10 +3,8 @@ documented operation takes."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import AsyncIterator
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
@@ -14,7 +12,7 @@ from core.database import Database
 from core.eventlog import Offset, Partition
 from core.queries import named
 from core.settings import Settings
-from core.tenancy import PersonId, Tenant
+from core.tenancy import Tenant
 from pipeline.prepared import prepare
 from pipeline.store import Store
 from resolvers.context import Context
@@ -59,13 +57,14 @@ async def count_events(database: Database, tenant: Tenant) -> None:
 
 
 @pytest.fixture
-async def door(settings: Settings, database: Database, tenant: Tenant) -> AsyncIterator[GraphQLDoor]:
+async def door(
+    settings: Settings, database: Database, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[GraphQLDoor]:
     await count_events(database, tenant)
-    counting = CountingDatabase(settings)
+    # The one that all services are made with.
+    monkeypatch.setattr("web.services.Database", CountingDatabase)
     async with open_services(settings) as services:
-        services = dataclasses.replace(services, database=counting)
         yield GraphQLDoor(services, IngestDoor(services).ingest)
-    await counting.close()
 
 
 @pytest.fixture
@@ -79,7 +78,7 @@ async def asker(door: GraphQLDoor, database: Database, settings: Settings, tenan
 @pytest.fixture
 async def runner(door: GraphQLDoor, database: Database, settings: Settings, tenant: Tenant) -> Runner:
     await keep_letters(database, tenant, 5)
-    callers = await callers_of(database, settings, tenant, PersonId(uuid4()))
+    callers = await callers_of(database, settings, tenant)
     return Runner(door, EXAMPLES, callers)
 
 

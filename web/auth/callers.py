@@ -11,9 +11,15 @@ from core.tenancy import Principal
 @dataclass(frozen=True, slots=True)
 class Caller:
     """A principal, and whose bucket its requests are taken from. `key` is None where no key asks; `month_usage` is
-    what the key's tenant has sent this month, and is read for keys alone."""
+    what the key's tenant has sent this month, and is read for keys alone. `expires_at`: when what it sent is good no
+    more, in seconds since the epoch."""
 
     principal: Principal
     bucket: str
     key: ApiKey | None = None
     month_usage: int = 0
+    expires_at: float | None = None
+
+    def has_lost(self, now: Caller) -> bool:
+        """Whether it may less by now, as after another role."""
+        return not self.principal.permissions <= now.principal.permissions

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
-
 from core.errors import CloudMetricsError, TooMany, Unauthenticated
+from core.networks import network_of
 from core.ratelimit import Allowance, RateLimiter
 
 STRANGER_REQUESTS_PER_MINUTE = 600
-# Whoever has an IPv6 address has 2^64 of them (RFC 6177).
-IPV6_BITS = 64
 
 
 async def refuse_stranger(
@@ -26,14 +23,3 @@ async def refuse_stranger(
         retry_after=allowance.retry_after,
     )
     return allowance, too_many
-
-
-def network_of(address: str) -> str:
-    """What one sender has all addresses of: an IPv4 address, or an IPv6 network of 64 bits."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return "unknown"
-    if parsed.version == 4:
-        return str(parsed)
-    return str(ipaddress.ip_network((parsed, IPV6_BITS), strict=False).network_address)

@@ -28,10 +28,11 @@ from core.errors import (
 )
 from core.ingest import Ingest
 from core.keys import Signature, check_signature, parse_signature
+from core.networks import network_of
 from core.permissions import Permission
 from core.ratelimit import Allowance
 from web.auth.keys import KeyRing, KnownKey
-from web.auth.strangers import network_of, refuse_stranger
+from web.auth.strangers import refuse_stranger
 from web.crowd import Crowd
 from web.errors import error_body, request_id_of, retry_headers, status_of
 from web.ingest.credentials import Sender, bearer_of, known_by_bearer

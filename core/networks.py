@@ -1,0 +1,19 @@
+"""What one sender has all addresses of: the unit by which strangers are counted. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+
+# Whoever has an IPv6 address has 2^64 of them (RFC 6177).
+IPV6_BITS = 64
+
+
+def network_of(address: str) -> str:
+    """An IPv4 address itself, or an IPv6 network of 64 bits."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return "unknown"
+    if parsed.version == 4:
+        return str(parsed)
+    return str(ipaddress.ip_network((parsed, IPV6_BITS), strict=False).network_address)
