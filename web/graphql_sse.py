@@ -17,8 +17,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from core.errors import CloudMetricsError, DatabaseUnavailable, PermissionDenied, Unauthenticated
+from core.networks import network_of
 from web.auth.callers import Caller
-from web.auth.strangers import network_of
 from web.crowd import Crowd
 from web.errors import request_id_of, retry_headers, status_of
 from web.graphql_door import GraphQLDoor
