@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from core import accounts, people
-from core.accounts import CreatedKey, KeyRequest
+from core import accounts, api_keys, people
+from core.api_keys import CreatedKey
 from core.audit import Author, audit
 from core.database import Database
+from core.key_requests import Grantor, KeyRequest
 from core.log import open_log
 from core.passwords import hash_password
 from core.permissions import Role, Scope
@@ -67,7 +68,8 @@ async def create_key(
     try:
         owner = await accounts.find_tenant(database, tenant)
         asked = KeyRequest(kind=kind, name=name, scopes=scopes, origins=origins, is_unsigned=is_unsigned)
-        return await accounts.create_key(database, owner, asked, master_key=settings.master_key_bytes())
+        grantor = Grantor.operator(owner.id)
+        return await api_keys.create_key(database, owner.id, asked, grantor, master_key=settings.master_key_bytes())
     finally:
         await database.close()
 

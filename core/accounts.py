@@ -1,17 +1,15 @@
-"""Tenants and keys in the database: look-ups for the doors, the operator's chores. Every write leaves an audit row."""
+"""Tenants in the database, and look-ups of keys for the doors. Every write leaves an audit row."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
 from core.audit import Author, audit
-from core.database import Database, Session
+from core.database import Database
 from core.errors import BadInput, NotFound
-from core.keys import ApiKey, hash_secret, new_key_id, new_secret, seal
+from core.keys import ApiKey, hash_secret
 from core.partitioning import MAX_SUB_KEYS
 from core.permissions import Scope
 from core.queries import named
@@ -23,34 +21,10 @@ FIND_TENANT = named("keys", "find_tenant")
 LIST_TENANTS = named("keys", "list_tenants")
 INSERT_TENANT = named("keys", "insert_tenant")
 SPREAD_TENANT = named("keys", "spread_tenant")
-INSERT_KEY = named("keys", "insert_key")
-INSERT_SECRET = named("keys", "insert_secret")
-EXPIRE_SECRETS = named("keys", "expire_secrets")
-REVOKE_KEY = named("keys", "revoke_key")
-LIST_KEYS = named("keys", "list_keys")
-# The ASCII serialisation of an origin (RFC 6454, 6.2): lower case, no path, the port only where it is not the usual.
-ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
-ROTATION_OVERLAP = timedelta(hours=24)
-
-
-@dataclass(frozen=True, slots=True)
-class CreatedKey:
-    """A new key, and the only moment at which its secret is known."""
-
-    key_id: KeyId
-    secret: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyRequest:
-    """What an operator asks of a new key."""
-
-    kind: KeyKind
-    name: str
-    scopes: frozenset[Scope]
-    origins: tuple[str, ...] = ()
-    is_unsigned: bool = False
-    expires_at: datetime | None = None
+HOLD_TIER = named("keys", "hold_tier")
+CHANGE_TIER = named("keys", "change_tier")
+LIST_MOVING = named("moving", "list_moving")
+RENAME_TENANT = named("keys", "rename_tenant")
 
 
 def tenant_of(row: Any) -> Tenant:
@@ -140,95 +114,40 @@ async def spread_tenant(database: Database, tenant: Tenant, sub_keys: int, *, ac
         await audit(session, Author.operator(tenant.id, actor), "tenant.spread", tenant.slug, {"sub_keys": sub_keys})
 
 
-async def create_key(
-    database: Database, tenant: Tenant, asked: KeyRequest, *, master_key: bytes, actor: str = "operator"
-) -> CreatedKey:
-    """A new key with one secret, which only the answer holds.
+async def change_tier(database: Database, tenant: Tenant, tier: Tier, author: Author) -> Tenant:
+    """The tenant with another tier. Doors and workers know within 5 seconds, and at once where they count; raw events
+    follow in the background (`pipeline.moving`).
 
     Raises:
-        BadInput: what was asked for does not go together; see `check_key_request`.
-    """
-    check_key_request(asked)
-    key_id = new_key_id()
-    async with database.as_tenant(tenant.id, is_write=True) as session:
-        await session.execute(
-            INSERT_KEY,
-            tenant.id,
-            key_id,
-            asked.kind.value,
-            asked.name,
-            sorted(asked.scopes),
-            list(asked.origins),
-            asked.is_unsigned,
-            asked.expires_at,
-        )
-        secret = await _add_secret(session, tenant.id, key_id, asked.kind, master_key)
-        diff = {"kind": asked.kind.value, "scopes": sorted(asked.scopes)}
-        await audit(session, Author.operator(tenant.id, actor), "key.create", key_id, diff)
-    return CreatedKey(key_id, secret)
-
-
-def check_key_request(asked: KeyRequest) -> None:
-    """Refuses a key that could never do what it was asked for.
-
-    Raises:
-        BadInput: names the field and the remedy.
-    """
-    checked_name(asked.name)
-    is_publishable = asked.kind is KeyKind.PUBLISHABLE
-    if is_publishable and asked.scopes != {Scope.EVENTS_WRITE}:
-        raise BadInput("A publishable key can only have the scope events:write; make a secret key.", field="scopes")
-    if is_publishable and asked.is_unsigned:
-        raise BadInput("A publishable key never signs; leave --unsigned to secret keys.", field="unsigned")
-    if asked.origins and not is_publishable:
-        raise BadInput("Only publishable keys have origins; make one, or leave --origin out.", field="origins")
-    for origin in asked.origins:
-        if origin != "*" and not ORIGIN.fullmatch(origin):
-            raise BadInput(
-                f"The origin {origin[:200]!r} must be * or scheme, host and port as browsers send it, such as "
-                "https://shop.example or http://localhost:3000, without a path.",
-                field="origins",
-            )
-
-
-async def rotate_key(
-    database: Database, tenant: Tenant, key_id: str, *, master_key: bytes, actor: str = "operator"
-) -> CreatedKey:
-    """A second live secret; the one before it ends after 24 hours.
-
-    Raises:
-        NotFound: the tenant has no live key with that id.
-    """
-    key = await find_key(database, key_id=key_id)
-    if key is None or key.tenant.id != tenant.id:
-        raise NotFound(f"Tenant {tenant.slug} has no live key {key_id!r}; `key list` shows them.")
-    async with database.as_tenant(tenant.id, is_write=True) as session:
-        await session.execute(EXPIRE_SECRETS, tenant.id, key_id, datetime.now(UTC) + ROTATION_OVERLAP)
-        secret = await _add_secret(session, tenant.id, key.id, key.kind, master_key)
-        await audit(session, Author.operator(tenant.id, actor), "key.rotate", key_id, {})
-    return CreatedKey(key.id, secret)
-
-
-async def revoke_key(database: Database, tenant: Tenant, key_id: str, *, actor: str = "operator") -> None:
-    """Ends a key; the doors refuse it within 5 seconds.
-
-    Raises:
-        NotFound: the tenant has no live key with that id.
+        BadInput: it has that tier.
+        DatabaseUnavailable: workers hold the tier for longer than a statement may wait.
     """
     async with database.as_tenant(tenant.id, is_write=True) as session:
-        if await session.fetchrow(REVOKE_KEY, tenant.id, key_id) is None:
-            raise NotFound(f"Tenant {tenant.slug} has no live key {key_id!r}; `key list` shows them.")
-        await audit(session, Author.operator(tenant.id, actor), "key.revoke", key_id, {})
+        # Whoever counts under the old tier is waited for; nobody counts under it after.
+        await session.execute(HOLD_TIER, tenant.id)
+        row = await session.fetchrow(CHANGE_TIER, tenant.id, tier.value)
+        if row is None:
+            raise BadInput(f"Tenant {tenant.slug} has the tier {tier.value} already.", field="tier")
+        await audit(session, author, "tenant.tier", tenant.slug, {"tier": [row["old_tier"], tier.value]})
+    return replace(tenant, tier=tier)
 
 
-async def list_keys(database: Database, tenant: Tenant) -> list[dict[str, Any]]:
-    """Rows of a tenant's keys, newest first; never a secret."""
-    async with database.as_tenant(tenant.id) as session:
-        return [dict(row) for row in await session.fetch(LIST_KEYS, tenant.id)]
+async def moving_tenants(database: Database) -> set[str]:
+    """Slugs of tenants whose events still move to the storage of their tier."""
+    async with database.as_doorkeeper() as session:
+        return {row["slug"] for row in await session.fetch(LIST_MOVING)}
 
 
-async def _add_secret(session: Session, tenant_id: TenantId, key_id: str, kind: KeyKind, master_key: bytes) -> str:
-    secret = new_secret(kind)
-    sealed = seal(secret, key_id=key_id, master_key=master_key) if kind is KeyKind.SECRET else None
-    await session.execute(INSERT_SECRET, tenant_id, key_id, hash_secret(secret), sealed)
-    return secret
+async def rename_tenant(database: Database, tenant: Tenant, name: str, author: Author) -> Tenant:
+    """The tenant under another name.
+
+    Raises:
+        BadInput: the name is empty, too long or cannot be printed.
+    """
+    if not checked_name(name).strip():
+        raise BadInput("A tenant's name has at least one character that can be seen.", field="name")
+    async with database.as_tenant(tenant.id, is_write=True) as session:
+        row = await session.fetchrow(RENAME_TENANT, tenant.id, name)
+        if row is not None:
+            await audit(session, author, "tenant.update", tenant.slug, {"name": [row["old_name"], name]})
+    return replace(tenant, name=name)

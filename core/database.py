@@ -15,6 +15,7 @@ from uuid import UUID
 
 import asyncpg
 
+from core.access import setting_of
 from core.errors import CloudMetricsError, DatabaseUnavailable, Misconfigured, TenantNotSet
 from core.queries import Query, named
 from core.settings import Settings
@@ -38,6 +39,8 @@ BEGIN = named("database", "begin")
 BEGIN_READING = named("database", "begin_reading")
 BEGIN_AS_TENANT = named("database", "begin_as_tenant")
 BEGIN_READING_AS_TENANT = named("database", "begin_reading_as_tenant")
+BEGIN_AS_GRANTEES = named("database", "begin_as_grantees")
+BEGIN_READING_AS_GRANTEES = named("database", "begin_reading_as_grantees")
 COMMIT = named("database", "commit")
 ROLLBACK = named("database", "rollback")
 
@@ -106,9 +109,15 @@ class Database:
         self._opening = asyncio.Lock()
 
     @asynccontextmanager
-    async def as_tenant(self, tenant_id: TenantId, *, is_write: bool = False) -> AsyncIterator[Session]:
-        """One transaction that sees exactly one tenant; read-only unless `is_write`."""
-        begin = (BEGIN_AS_TENANT if is_write else BEGIN_READING_AS_TENANT).filled(tenant_id=str(UUID(str(tenant_id))))
+    async def as_tenant(
+        self, tenant_id: TenantId, *, is_write: bool = False, grantees: Sequence[str] = ()
+    ) -> AsyncIterator[Session]:
+        """One transaction that sees exactly one tenant; read-only unless `is_write`. Of objects with access lists it
+        sees what `grantees` may (core/access.py); without any, touching them is an error."""
+        begin = BEGIN_AS_TENANT if is_write else BEGIN_READING_AS_TENANT
+        if grantees:
+            begin = BEGIN_AS_GRANTEES if is_write else BEGIN_READING_AS_GRANTEES
+        begin = begin.filled(tenant_id=str(UUID(str(tenant_id))), grantees=setting_of(grantees))
         async with self._session("app", begin, seconds=READ_SECONDS, is_write=is_write) as session:
             yield session
 
@@ -232,5 +241,5 @@ class _unavailable_when_away:
             return
         if isinstance(error, self._away):
             raise DatabaseUnavailable(retry_after=2.0) from error
-        if isinstance(error, asyncpg.UndefinedObjectError) and "app.current_tenant" in str(error):
+        if isinstance(error, asyncpg.UndefinedObjectError) and "app.current_" in str(error):
             raise TenantNotSet from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ from core import failpoints
 from core.bulk_validation import VerifiedBatch, verify_batch
 from core.contents import EventRejected
 from core.database import Database, answered_within
-from core.errors import DatabaseUnavailable, InvalidRequest, LogUnavailable
+from core.errors import CloudMetricsError, DatabaseUnavailable, InvalidRequest, LogUnavailable
 from core.event_ids import new_ids, not_made_within
 from core.eventlog import EventLog
 from core.events import (
@@ -31,6 +31,7 @@ from core.events import (
     new_event_id,
 )
 from core.keys import ApiKey
+from core.outcomes import TAKEN_BEFORE, IngestCounts, Outcome, cell_of
 from core.queries import named
 from core.quota import MonthQuota
 from core.retention import Retention
@@ -126,6 +127,7 @@ class Ingest:
         tenant_topics: str,
         retention: Retention,
         quota: MonthQuota,
+        counts: IngestCounts | None = None,
     ) -> None:
         self._database = database
         self._retention = retention
@@ -135,6 +137,7 @@ class Ingest:
         self._ledger_away_until = 0.0
         self._seen_away_until = 0.0
         self._quota = quota
+        self._counts = counts or IngestCounts()
 
     async def accept(self, delivery: Delivery) -> Receipt:
         """Takes the good events of a body.
@@ -145,17 +148,42 @@ class Ingest:
             DatabaseUnavailable: it is away, and so is what was set aside of that quota.
             LogUnavailable, LogFull: nothing was taken.
         """
-        batch = decoded_batch(delivery.body)
-        verified = verify_batch(delivery.body, batch.events, self._clock(batch, delivery))
+        try:
+            batch = decoded_batch(delivery.body)
+            verified = verify_batch(delivery.body, batch.events, self._clock(batch, delivery))
+        except CloudMetricsError as refusal:
+            self._note_refused(delivery, refusal.code, 1)
+            raise
         taken, given = _named(delivery, verified)
         known = await self._known_ids(delivery.key.tenant.id, given, delivery.received_ms)
         fresh = taken.without(known)
-        await self._quota.take(delivery.key.tenant, delivery.month_usage, delivery.received_ms, len(fresh.ids))
-        if delivery.is_dry_run:
-            self._quota.give_back(delivery.key.tenant, delivery.received_ms, len(fresh.ids))
-        if fresh.ids and not delivery.is_dry_run:
-            await self._append(delivery, fresh, given)
+        try:
+            await self._quota.take(delivery.key.tenant, delivery.month_usage, delivery.received_ms, len(fresh.ids))
+            if delivery.is_dry_run:
+                self._quota.give_back(delivery.key.tenant, delivery.received_ms, len(fresh.ids))
+            elif fresh.ids:
+                await self._append(delivery, fresh, given)
+        except CloudMetricsError as refusal:
+            self._note_refused(delivery, refusal.code, len(fresh.ids))
+            raise
+        if fresh is not taken or verified.refusals:
+            self._note_results(delivery, len(taken.ids) - len(fresh.ids), verified.refusals.values())
         return Receipt(delivery.request_id, len(fresh.ids), _results(taken, fresh, verified.refusals))
+
+    def _note_refused(self, delivery: Delivery, code: str, count: int) -> None:
+        """Counts events that were refused together; of a body that was not read, one."""
+        if not delivery.is_dry_run:
+            key = delivery.key
+            self._counts.note(cell_of(key.tenant.id, delivery.received_ms, Outcome.REJECTED, code, key.id), count)
+
+    def _note_results(self, delivery: Delivery, duplicates: int, refusals: Iterable[EventRejected]) -> None:
+        """Counts what was not taken of a body whose other events were."""
+        for refusal in refusals:
+            self._note_refused(delivery, refusal.code, 1)
+        if duplicates and not delivery.is_dry_run:
+            key = delivery.key
+            cell = cell_of(key.tenant.id, delivery.received_ms, Outcome.DUPLICATES, TAKEN_BEFORE, key.id)
+            self._counts.note(cell, duplicates)
 
     def _clock(self, batch: IncomingBatch, delivery: Delivery) -> Clock:
         received = datetime.fromtimestamp(delivery.received_ms / 1000, UTC)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from core.outcomes import Outcome
+from core.rollups import DIMENSIONS
+
 
 class MetricKind(StrEnum):
     """How a metric's value follows from its parts."""
@@ -29,7 +32,8 @@ class Part(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MetricDefinition:
-    """One metric. `event_types` None is all; `is_of_bots` counts bots only, whatever a question says of them."""
+    """One metric. `event_types` None is all; `is_of_bots` counts bots only, whatever a question says of them. With an
+    `outcome` it counts what became of events instead, by the minute of their receipt."""
 
     key: str
     kind: MetricKind
@@ -39,8 +43,16 @@ class MetricDefinition:
     event_types: tuple[str, ...] | None = None
     is_of_bots: bool = False
     version: int = 1
+    outcome: Outcome | None = None
+
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        """What it may be grouped and filtered by."""
+        return EVENT_DIMENSIONS if self.outcome is None else INGEST_DIMENSIONS
 
 
+EVENT_DIMENSIONS = ("type", *DIMENSIONS)
+INGEST_DIMENSIONS = ("reason", "key")
 HTTP = ("http_request",)
 
 BUILT_IN: dict[str, MetricDefinition] = {
@@ -71,6 +83,30 @@ BUILT_IN: dict[str, MetricDefinition] = {
         ),
         MetricDefinition(
             "bot_events", MetricKind.COUNT, Part.COUNT, "events", "Events marked as bots.", is_of_bots=True
+        ),
+        MetricDefinition(
+            "ingest_accepted", MetricKind.COUNT, Part.COUNT, "events",
+            "Events counted, bots too, by the minute of their receipt.", outcome=Outcome.ACCEPTED,
+        ),
+        MetricDefinition(
+            "ingest_duplicates", MetricKind.COUNT, Part.COUNT, "events",
+            "Events that came again and were not counted once more: taken_before says the door, counted_before a "
+            "worker.",
+            outcome=Outcome.DUPLICATES,
+        ),
+        MetricDefinition(
+            "ingest_rejected", MetricKind.COUNT, Part.COUNT, "events",
+            "Events refused, by the code that was answered; of a request that was refused unread, one. Counted at most "
+            "once: a web process that is killed forgets a few seconds.", outcome=Outcome.REJECTED,
+        ),
+        MetricDefinition(
+            "ingest_late", MetricKind.COUNT, Part.COUNT, "events",
+            "Events counted more than 5 minutes after their time, by how late they were.", outcome=Outcome.LATE,
+        ),
+        MetricDefinition(
+            "ingest_dead", MetricKind.COUNT, Part.COUNT, "records",
+            "Records that no worker could process and that were put aside; one is a request's events.",
+            outcome=Outcome.DEAD,
         ),
     )
 }  # fmt: skip

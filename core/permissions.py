@@ -42,6 +42,7 @@ class Permission(StrEnum):
     QUESTIONS_READ = "questions:read"
     QUESTIONS_WRITE = "questions:write"
     SHARES_WRITE = "shares:write"
+    SHARED_READ = "shared:read"
     MEMBERS_READ = "members:read"
     MEMBERS_WRITE = "members:write"
     OWNERS_WRITE = "owners:write"
@@ -101,6 +102,9 @@ SCOPE_PERMISSIONS: dict[Scope, frozenset[Permission]] = {
     Scope.ADMIN: (_ADMIN - {Permission.PROFILE_WRITE}) | {Permission.EVENTS_WRITE},
 }
 
+# A share link sees its one object, by fields of its own (schema/shared.py), and nothing else.
+SHARE_LINK_PERMISSIONS = OF_EVERYBODY | {Permission.SHARED_READ}
+
 
 def of_scopes(scopes: frozenset[Scope]) -> frozenset[Permission]:
     """All that a key of these scopes may do."""
@@ -113,4 +117,5 @@ def who_may(permission: Permission) -> str:
     scopes = [scope.value for scope in Scope if permission in SCOPE_PERMISSIONS[scope]]
     parts = [f"the role {' or '.join(roles)}"] if roles else []
     parts += [f"a key with the scope {' or '.join(scopes)}"] if scopes else []
+    parts += ["a share link"] if permission in SHARE_LINK_PERMISSIONS else []
     return ", or ".join(parts) or "nobody"

@@ -95,7 +95,7 @@ class LiveNotice(msgspec.Struct, frozen=True):
 
     `spans` is (type, first changed minute, last changed minute) in epoch seconds; `values` is
     (type, is_bot, minute, count, errors, bytes), as one shard counted them: a spread tenant has several, and a minute
-    of it is their sum.
+    of it is their sum. `is_of_ingest`: no event changed, only counts of what the doors did not take.
     """
 
     committed_ms: int
@@ -103,6 +103,7 @@ class LiveNotice(msgspec.Struct, frozen=True):
     spans: list[tuple[str, int, int]]
     values: list[tuple[str, bool, int, int, int, int]]
     shard: int = 0
+    is_of_ingest: bool = False
 
 
 _notice_encoder = msgspec.json.Encoder()

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from core.errors import Misconfigured
+from core.mail_server import MailServer, check_sender
 
 PREFIX = "CLOUDMETRICS_"
 MEGABYTE = 1024 * 1024
@@ -79,6 +80,8 @@ class Settings:
     timescaledb: str = setting("", "embedded size: folder of TimescaleDB, as `make services` fetches it; none: plain")
     valkey_bin: str = setting("", "embedded size: path of another Valkey or Redis server")
     public_url: str = setting("", "what links in mail begin with, such as https://cm.example; none: http://host:port")
+    mail_url: str = setting("", "smtp://user:password@host:587 or smtps://…; none: mail waits in `outbox`", secret=True)
+    mail_from: str = setting("", "who mail comes from, such as cm@example.com; needed with MAIL_URL")
     log_level: str = setting("INFO", "DEBUG, INFO, WARNING or ERROR")
     fail_point: str = setting("", "tests only: `step[:n[:kill]]`, the step at whose n-th pass the process kills itself")
 
@@ -118,6 +121,9 @@ class Settings:
             raise _unfit(
                 "public_url", "must be http:// or https:// and a host, such as https://cm.example, without a path"
             )
+        if self.mail_url:
+            MailServer.parse(self.mail_url)
+            check_sender(self.mail_from)
 
     @property
     def public_base(self) -> str:

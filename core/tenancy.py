@@ -10,7 +10,7 @@ from typing import NewType
 from uuid import UUID
 
 from core.errors import BadInput, PermissionDenied
-from core.permissions import ROLE_PERMISSIONS, Permission, Role, Scope, of_scopes, who_may
+from core.permissions import ROLE_PERMISSIONS, SHARE_LINK_PERMISSIONS, Permission, Role, Scope, of_scopes, who_may
 
 TenantId = NewType("TenantId", UUID)
 KeyId = NewType("KeyId", str)
@@ -99,6 +99,8 @@ class Principal:
     person_id: PersonId | None = None
     session_id: SessionId | None = None
     is_locked: bool = False
+    # A share link's one object, as `core.access.object_name` names it.
+    shared_object: str | None = None
 
     @classmethod
     def of_key(cls, tenant: Tenant, key_id: KeyId, scopes: frozenset[Scope]) -> Principal:
@@ -123,6 +125,16 @@ class Principal:
             person_id=person_id,
             session_id=session_id,
             is_locked=is_locked,
+        )
+
+    @classmethod
+    def of_share_link(cls, tenant: Tenant, link_id: UUID, shared_object: str) -> Principal:
+        return cls(
+            tenant=tenant,
+            actor=f"share_link:{link_id}",
+            kind=PrincipalKind.SHARE_LINK,
+            permissions=SHARE_LINK_PERMISSIONS,
+            shared_object=shared_object,
         )
 
     def may(self, permission: Permission) -> bool:

@@ -74,6 +74,11 @@ def bucket_key(key_id: str) -> str:
     return f"cm:limit:{key_id}"
 
 
+def budget_key(name: str) -> str:
+    """The bucket of one budget; its name begins with what it is of."""
+    return f"cm:budget:{name}"
+
+
 def idempotency_key(tenant_id: UUID, name: str) -> str:
     """The entry of one Idempotency-Key, by its hash."""
     return f"cm:{tenant_id}:idempotency:{name}"

@@ -1,4 +1,4 @@
-"""`python -m pipeline all|enrich|aggregate|bridge [--workers N]`: settings in, workers running until SIGTERM."""
+"""`python -m pipeline all|enrich|aggregate|bridge|mail [--workers N]`: settings in, workers running until SIGTERM."""
 
 from __future__ import annotations
 
@@ -36,6 +36,8 @@ from pipeline.deadletter import DeadLetterIndex
 from pipeline.enrich import Enricher
 from pipeline.enrichment.agent import build_parser
 from pipeline.enrichment.sources import EnrichmentSources
+from pipeline.mail import MailSender
+from pipeline.moving import EventMover
 from pipeline.pace import PacedConsumer
 from pipeline.processes import MAX_WORKERS, run_processes
 from pipeline.retention import RetentionKeeper
@@ -44,7 +46,7 @@ from pipeline.worker import Worker, run_worker
 
 log = logging.getLogger("pipeline")
 
-KINDS = ("enrich", "aggregate", "bridge")
+KINDS = ("enrich", "aggregate", "bridge", "mail")
 CHORE_SECONDS = 60.0
 CHORE_RETRY_SECONDS = 2.0
 TRIM_SECONDS = 10.0
@@ -53,6 +55,8 @@ SPREAD_SECONDS = 10.0
 WHOLE_SECONDS = 3.0
 LEDGER_DAYS = 7
 RETENTION_SECONDS = 600.0
+# A tenant whose tier has changed waits so long until its events begin to move.
+MOVE_SECONDS = 5.0
 TENANT_KEYS = 10_000
 LIST_CLASSES = named("aggregate", "list_retention_classes")
 FORGET_IDS = named("aggregate", "forget_ids")
@@ -83,8 +87,11 @@ async def _build(kind: str, parts: Parts, stack: AsyncExitStack) -> tuple[list[W
         return [replace(worker, consumer=paced)], [_trim_log(parts), _learn_spread(parts, spread)]
     if kind == "aggregate":
         aggregator = Aggregator(parts.database, parts.log)
-        chores = [_make_partitions(parts, aggregator), _forget_ids(parts), _drop_old(parts)]
+        chores = [_make_partitions(parts, aggregator), _forget_ids(parts), _drop_old(parts), _move_events(parts)]
         return [aggregator.worker(), DeadLetterIndex(parts.database, parts.log).worker()], chores
+    if kind == "mail":
+        sender = MailSender(parts.database, parts.settings)
+        return [], [sender.send_due, sender.forget]
     live = await stack.enter_async_context(LiveBroadcast(parts.settings.redis_url))
     hot = HotSets(parts.settings.redis_url)
     stack.push_async_callback(hot.close)
@@ -139,6 +146,16 @@ def _drop_old(parts: Parts) -> Chore:
         return RETENTION_SECONDS
 
     return drop
+
+
+def _move_events(parts: Parts) -> Chore:
+    mover = EventMover(parts.database, Retention.of(parts.settings))
+
+    async def move() -> float:
+        await mover.move_all()
+        return MOVE_SECONDS
+
+    return move
 
 
 def _rebuild(parts: Parts, bridge: Bridge) -> Chore:

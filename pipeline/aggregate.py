@@ -29,7 +29,7 @@ from core.rollups import (
 from core.topics import ENRICHED_TOPICS, UPDATES
 from pipeline.appending import append_all
 from pipeline.prepared import Prepared, prepare
-from pipeline.store import Counted, Store
+from pipeline.store import Counted, Misplaced, Store
 from pipeline.worker import Poison, Process, Worker
 
 GROUP = "aggregate"
@@ -160,6 +160,9 @@ class Aggregator:
             if part.prepared is None:
                 raise ValueError("a value has no place in a column")
             await self._store.transact(partition, part.prepared, expected, write)
+        except Misplaced as moved:
+            await self._count(await self._placed(part, moved.tiers), next_offset)
+            return
         except asyncpg.CheckViolationError as error:
             # The one check of these tables is the partitions' own: a day that was met here is dropped.
             self._store.forget_days()
@@ -172,6 +175,15 @@ class Aggregator:
         failpoints.reached("after_db")
         await self._tell(updates)
         failpoints.reached("after_commit")
+
+    async def _placed(self, part: _Part, tiers: Mapping[UUID, str]) -> _Part:
+        """A part whose tenants' tier changed while it was on its way, for the storage classes that are theirs now."""
+        decoded = [
+            (record, msgspec.structs.replace(batch, retention_class=tiers.get(batch.tenant_id, batch.retention_class)))
+            for record, batch in part.decoded
+        ]
+        await self._store.ensure_partitions(batch for _, batch in decoded)
+        return await _part_of(part.partition, decoded)
 
     async def _find_culprit(self, part: _Part, error: Exception) -> None:
         """The database refuses a value: counts record by record, so that only the one that holds it is put aside."""

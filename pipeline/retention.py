@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from core.database import Database
-from core.queries import named
+from core.outcomes import Outcome
+from core.queries import Query, named
 from core.retention import Retention
 from core.rollups import DIMENSIONS, TOTAL, Resolution
 from core.tenancy import Tier
@@ -22,6 +23,11 @@ log = logging.getLogger(__name__)
 DROP_PARTITIONS = named("retention", "drop_partitions")
 LIST_TENANTS = named("retention", "list_tenants")
 FORGET_ROLLUPS = {r: named("retention", "forget_rollups").filled(table=TABLES[r]) for r in Resolution}
+COUNT_TABLES = {Resolution.MINUTE: "ingest_1m", Resolution.HOUR: "ingest_1h"}
+FORGET_COUNTS = {
+    r: named("ingest_counts", "forget_ingest_counts").filled(table=named("series", table).text)
+    for r, table in COUNT_TABLES.items()
+}
 BITE = 5_000
 
 
@@ -73,10 +79,16 @@ class RetentionKeeper:
         return by_tier
 
     async def _forget(self, resolution: Resolution, tenants: list[UUID], before: datetime) -> int:
+        gone = await self._bite_off(FORGET_ROLLUPS[resolution], tenants, [TOTAL, *DIMENSIONS], before)
+        if resolution in FORGET_COUNTS:
+            gone += await self._bite_off(FORGET_COUNTS[resolution], tenants, list(Outcome), before)
+        return gone
+
+    async def _bite_off(self, query: Query, tenants: list[UUID], parts: list[str], before: datetime) -> int:
         gone = 0
         while True:
             async with self._database.as_writer() as session:
-                status = await session.execute(FORGET_ROLLUPS[resolution], tenants, [TOTAL, *DIMENSIONS], before, BITE)
+                status = await session.execute(query, tenants, parts, before, BITE)
             gone += (count := int(status.split()[-1]))
             if count < BITE:
                 return gone

@@ -10,23 +10,23 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date, timedelta
-from functools import lru_cache
+from datetime import date
 from uuid import UUID
 
 import asyncpg
 
 from core import failpoints
 from core.database import Database, Session
-from core.errors import Fenced
+from core.errors import Fenced, Unavailable
 from core.eventlog import Offset, Partition
 from core.events import EnrichedBatch
 from core.queries import named
 from core.rollups import Slot
 from core.summary import SummaryRow
 from pipeline.event_rows import COLUMNS, STAGED_COLUMNS
-from pipeline.prepared import Group, Prepared, fold_groups, giving_way, grouped
+from pipeline.prepared import Prepared, fold_groups, giving_way, grouped
 from pipeline.rollup_writer import RollupWriter, Touched, totals_of
+from pipeline.usage import DAY_MS, add_usage, day_of
 
 READ_OFFSET = named("aggregate", "read_offset")
 LOCK_OFFSET = named("aggregate", "lock_offset")
@@ -35,10 +35,12 @@ ENSURE_PARTITION = named("aggregate", "ensure_partition")
 STAGING_TABLES = named("aggregate", "staging_tables")
 ROLL_BACK = named("aggregate", "roll_back")
 INSERT_ALL = named("aggregate", "insert_all_events").filled(columns=COLUMNS.text)
-INSERT_NEW = named("aggregate", "insert_new_events").filled(columns=COLUMNS.text)
-ADD_USAGE = named("aggregate", "add_usage")
+INSERT_NEW = named("aggregate", "insert_new_events").filled(columns=COLUMNS.text, unless_kept="")
+HOLD_TIERS = named("aggregate", "hold_tiers")
+INSERT_NEW_WHILE_MOVING = named("aggregate", "insert_new_events").filled(
+    columns=COLUMNS.text, unless_kept=named("aggregate", "unless_kept").text
+)
 
-DAY_MS = 86_400_000
 # To look for known events costs half as much again as to take all for new; to be wrong about that costs it twice.
 CAREFUL_TRANSACTIONS = 20
 
@@ -53,13 +55,22 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What one batch changed: how many events of each tenant were new, and the new total of every changed minute."""
+    """What one batch changed: how many events of each tenant were new (0: all of it were known), and the new total of
+    every changed minute."""
 
     new_events: Mapping[UUID, int]
     minutes: dict[Slot, SummaryRow]
 
 
 UpdateWriter = Callable[[Counted], tuple[Offset, bytes]]
+
+
+class Misplaced(Unavailable):
+    """Events are on their way to a storage class that is their tenant's no more; nothing was written."""
+
+    def __init__(self, tiers: Mapping[UUID, str]) -> None:
+        super().__init__()
+        self.tiers = tiers
 
 
 class _TakenBack(Exception):
@@ -112,6 +123,7 @@ class Store:
 
         Raises:
             Fenced: the partition no longer stands at `expected`; nothing was written.
+            Misplaced: a tenant's tier is another than its batches say; nothing was written.
         """
         if self._left.pop(partition.number, None) != (partition, expected):
             self._rollups.forget(partition.number)
@@ -137,23 +149,41 @@ class Store:
                 raise _TakenBack
 
     async def _count(self, session: Session, partition: Partition, prepared: Prepared) -> tuple[Counted, Touched]:
-        known = await self._insert_events(session, prepared) if prepared.unique else set()
+        is_moving = await self._hold_tiers(session, prepared.batches) if prepared.batches else False
+        known = await self._insert_events(session, prepared, is_moving=is_moving) if prepared.unique else set()
         groups, tallies = prepared.groups, prepared.tallies
         if known:
             groups = grouped([pair for place, pair in enumerate(prepared.unique) if place not in known])
             tallies = await giving_way(fold_groups(groups))
         new_events: Counter[UUID] = Counter()
+        # Those of whom nothing was new as well: it is told that something came again.
+        for batch in prepared.batches:
+            new_events[batch.tenant_id] += 0
         for batch, events in groups:
             new_events[batch.tenant_id] += len(events)
         touched = await self._rollups.write(session, partition.number, tallies) if groups else {}
         # Last: its rows are all that the partitions of a spread tenant share, and are held until the commit.
-        await self._add_usage(session, prepared.batches, groups)
+        await add_usage(session, prepared.batches, groups)
         return Counted(new_events, totals_of(touched)), touched
 
-    async def _insert_events(self, session: Session, prepared: Prepared) -> set[int]:
+    async def _hold_tiers(self, session: Session, batches: Sequence[EnrichedBatch]) -> bool:
+        """Holds the tenants' tiers until the end; whether events of one of them move between storage classes now.
+
+        Raises:
+            Misplaced: a tier is another than it was at the door.
+        """
+        rows = await session.fetch(HOLD_TIERS, list({batch.tenant_id for batch in batches}))
+        tiers = {row["tenant_id"]: row["tier"] for row in rows}
+        if any(tiers.get(batch.tenant_id, batch.retention_class) != batch.retention_class for batch in batches):
+            raise Misplaced(tiers)
+        return any(row["is_moving"] for row in rows)
+
+    async def _insert_events(self, session: Session, prepared: Prepared, *, is_moving: bool) -> set[int]:
         """Stores events; the places of those that were known."""
         await session.execute(STAGING_TABLES)
         await session.copy_binary("staged_events", STAGED_COLUMNS, prepared.rows)
+        if is_moving:
+            return {row["place"] for row in await session.fetch(INSERT_NEW_WHILE_MOVING)}
         if not self._careful:
             try:
                 await session.execute(INSERT_ALL)
@@ -166,23 +196,3 @@ class Store:
         if known:
             self._careful = CAREFUL_TRANSACTIONS
         return known
-
-    async def _add_usage(self, session: Session, batches: Sequence[EnrichedBatch], groups: Sequence[Group]) -> None:
-        accepted: Counter[tuple[UUID, date, str]] = Counter()
-        for batch, events in groups:
-            accepted[usage_key(batch)] += len(events)
-        seen: Counter[tuple[UUID, date, str]] = Counter()
-        for batch in batches:
-            seen[usage_key(batch)] += len(batch.events)
-        rows = [(*key, accepted[key], total - accepted[key]) for key, total in sorted(seen.items())]
-        if rows:
-            await session.execute(ADD_USAGE, *(list(column) for column in zip(*rows, strict=True)))
-
-
-def usage_key(batch: EnrichedBatch) -> tuple[UUID, date, str]:
-    return batch.tenant_id, day_of(batch.received_ms // DAY_MS), batch.key_id
-
-
-@lru_cache(maxsize=10_000)
-def day_of(epoch_day: int) -> date:
-    return date(1970, 1, 1) + timedelta(days=epoch_day)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from core.database import Database
+from core.outcomes import LAG_SECONDS
 from core.retention import Retention
 from core.tenancy import Tenant
 from query.answer import Answer, columns_of, moment, warnings_of
@@ -36,6 +37,9 @@ class QueryEngine:
         started = time.perf_counter()
         fresh_until = await self._fresh_until()
         plan = plan_question(question, now or datetime.now(UTC), self._retention[tenant.tier])
+        if plan.definition.outcome is not None:
+            # What a door refused is on its way for so long.
+            fresh_until -= timedelta(seconds=LAG_SECONDS)
         rows = await read_parts(self._database, tenant.id, plan)
         edges = plan.buckets.edges
         warnings = warnings_of(plan)

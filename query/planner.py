@@ -32,7 +32,7 @@ _ROLLUPS = {
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A question with everything decided. `dimension` is the rollup's; `resolution` None means raw events;
-    `missing_before`: of what is before, nothing is kept any more."""
+    `missing_before`: of what is before, nothing is kept any more. Of what became of events there are rollups alone."""
 
     question: MetricQuestion
     definition: MetricDefinition
@@ -60,13 +60,25 @@ def plan_question(question: MetricQuestion, now: datetime, kept: Kept) -> Plan:
         BadInput: the question is not one.
     """
     check_question(question)
+    definition = question.definition()
     start, end = question.span(now)
     buckets = buckets_of(question.interval, start, end, question.zone())
     used = {*question.group_by, *(f.dimension for f in question.filters)} - {"type"}
+    if definition.outcome is not None:
+        return _plan_of_ingest(question, definition, buckets, now, kept)
     # A rollup row has one dimension beside its type; two at once were never counted together.
     candidates: list[Resolution | None] = [*_fitting(buckets), None] if len(used) <= 1 else [None]
     resolution, missing_before = _choose(candidates, datetime.fromtimestamp(buckets.edges[0], UTC), now, kept)
-    return Plan(question, question.definition(), buckets, resolution, next(iter(used), TOTAL), missing_before)
+    return Plan(question, definition, buckets, resolution, next(iter(used), TOTAL), missing_before)
+
+
+def _plan_of_ingest(
+    question: MetricQuestion, definition: MetricDefinition, buckets: Buckets, now: datetime, kept: Kept
+) -> Plan:
+    """Counts are kept by the minute and the hour, with all of their dimensions in each row."""
+    candidates: list[Resolution | None] = [r for r in _fitting(buckets) if r is not Resolution.FIVE_MINUTES]
+    resolution, missing_before = _choose(candidates, datetime.fromtimestamp(buckets.edges[0], UTC), now, kept)
+    return Plan(question, definition, buckets, resolution, TOTAL, missing_before)
 
 
 def _fitting(buckets: Buckets) -> list[Resolution]:

@@ -9,10 +9,9 @@ from enum import StrEnum
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from core.errors import BadInput
-from core.metrics import BUILT_IN, MetricDefinition, MetricKind
-from core.rollups import DIMENSIONS
+from core.metrics import BUILT_IN, EVENT_DIMENSIONS, MetricDefinition, MetricKind
 
-ALL_DIMENSIONS = ("type", *DIMENSIONS)
+ALL_DIMENSIONS = EVENT_DIMENSIONS
 NUMERIC_DIMENSIONS = frozenset({"status"})
 MAX_GROUP_BY = 6
 MAX_LIMIT = 100
@@ -154,11 +153,11 @@ def check_question(question: MetricQuestion) -> None:
     if len(question.group_by) > MAX_GROUP_BY or len(set(question.group_by)) != len(question.group_by):
         raise bad("bad_group_by", "groupBy", f"groupBy takes up to {MAX_GROUP_BY} dimensions, each once.")
     for dimension in question.group_by:
-        _check_dimension(dimension, "groupBy")
+        _check_dimension(definition, dimension, "groupBy")
     if len(question.filters) > MAX_FILTERS:
         raise bad("too_many_filters", "filters", f"filters has {len(question.filters)}; at most {MAX_FILTERS}.")
     for condition in question.filters:
-        _check_filter(condition)
+        _check_filter(definition, condition)
     if definition.kind is MetricKind.PERCENTILE and not (
         1 <= len(set(question.percentiles)) == len(question.percentiles) <= MAX_PERCENTILES
         and all(0 < p < 100 for p in question.percentiles)
@@ -166,13 +165,17 @@ def check_question(question: MetricQuestion) -> None:
         raise bad("bad_percentiles", "percentiles", f"percentiles takes 1 to {MAX_PERCENTILES} between 0 and 100.")
 
 
-def _check_dimension(dimension: str, field: str) -> None:
-    if dimension not in ALL_DIMENSIONS:
-        raise bad("unknown_dimension", field, f"There is no dimension {dimension[:80]!r}; {_one_of(ALL_DIMENSIONS)}.")
+def _check_dimension(definition: MetricDefinition, dimension: str, field: str) -> None:
+    if dimension not in definition.dimensions:
+        raise bad(
+            "unknown_dimension",
+            field,
+            f"{definition.key} has no dimension {dimension[:80]!r}; {_one_of(definition.dimensions)}.",
+        )
 
 
-def _check_filter(condition: DimensionFilter) -> None:
-    _check_dimension(condition.dimension, "filters.dimension")
+def _check_filter(definition: MetricDefinition, condition: DimensionFilter) -> None:
+    _check_dimension(definition, condition.dimension, "filters.dimension")
     count = len(condition.values)
     takes_many = condition.op in (FilterOp.IN, FilterOp.NOT_IN)
     if not 1 <= count <= (MAX_FILTER_VALUES if takes_many else 1):

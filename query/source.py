@@ -18,6 +18,7 @@ from query.question import DimensionFilter
 
 FROM_ROLLUP = named("series", "from_rollup")
 FROM_RAW = named("series", "from_raw")
+FROM_INGEST = named("series", "from_ingest")
 LABELS = named("series", "labels_of")
 SKETCH_PARTS = (Part.VISITORS, Part.SESSIONS, Part.DURATIONS)
 
@@ -33,10 +34,11 @@ async def read_parts(database: Database, tenant_id: TenantId, plan: Plan) -> lis
     edges = [datetime.fromtimestamp(edge, UTC) for edge in plan.buckets.edges]
     filters = msgspec.json.encode([list(f.values) for f in question.filters]).decode()
     types = plan.definition.event_types
+    part = plan.definition.outcome or plan.dimension
     try:
         async with database.as_tenant(tenant_id) as session:
             rows = await session.fetch(
-                statement(plan), edges, edges[0], edges[-1], plan.dimension,
+                statement(plan), edges, edges[0], edges[-1], part,
                 list(types) if types is not None else None, plan.bots, filters,
             )  # fmt: skip
     except asyncpg.QueryCanceledError:
@@ -69,6 +71,8 @@ def statement(plan: Plan) -> Query:
     }
     if plan.resolution is None:
         return FROM_RAW.filled(**parts)
+    if plan.definition.outcome is not None:
+        return FROM_INGEST.filled(table=named("series", f"ingest_{plan.resolution.value}").text, **parts)
     return FROM_ROLLUP.filled(table=named("series", f"table_{plan.resolution.value}").text, **parts)
 
 
@@ -80,8 +84,8 @@ def _sketches(plan: Plan) -> str:
 
 
 def _column(plan: Plan, dimension: str) -> str:
-    if dimension == "type":
-        return named("series", "column_type").text
+    if dimension in ("type", "reason", "key"):
+        return named("series", f"column_{dimension}").text
     if plan.resolution is not None:
         return named("series", "column_value").text
     if dimension == "status":

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from strawberry.dataloader import DataLoader
 
 from core.audit import Author
+from core.budget import Budgets
 from core.database import Database
 from core.eventlog import EventLog
 from core.ingest import Ingest
@@ -16,6 +17,7 @@ from core.keys import ApiKey
 from core.live import LiveBroadcast
 from core.ratelimit import Allowance
 from core.settings import Settings
+from core.shares import ShareGrant
 from core.sign_in import SignIn
 from core.tenancy import Principal, TenantId
 from query.engine import QueryEngine
@@ -38,6 +40,7 @@ class Backends:
     sign_in: SignIn
     heartbeat_seconds: float
     cursor_key: bytes
+    budgets: Budgets
 
 
 class Loaders:
@@ -65,7 +68,7 @@ class Loaders:
 class Context:
     """One operation: who asks, and its own loaders, so that nothing is shared between tenants.
 
-    `key` is None where a person or a share link asks; only keys may send events."""
+    `key` is None where a person or a share link asks; only keys may send events. `share` is what a share link shows."""
 
     backends: Backends
     principal: Principal
@@ -74,6 +77,7 @@ class Context:
     allowance: Allowance | None
     request_id: str
     loaders: Loaders
+    share: ShareGrant | None = None
 
     @property
     def author(self) -> Author:

@@ -7,19 +7,26 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from uuid import UUID
 
 import strawberry
 from strawberry import Info
 
+from core.api_keys import load_keys
 from core.dead_letters import Place
 from core.errors import BadInput
+from core.invitations import load_invitations
+from core.members import load_members
 from core.metrics import BUILT_IN
 from core.own_letters import find_own
 from core.permissions import Permission
+from resolvers.api_keys import key_id_of
 from resolvers.context import Context, Load
 from resolvers.events import event_key, load_events
 from resolvers.global_ids import parse_global_id
+from resolvers.questions import load_question
 from resolvers.sessions import find_own_session
+from resolvers.shares import load_link
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -46,6 +53,19 @@ def loaded(load: Load[K, V], key_of: Callable[[str], K]) -> Callable[[Context, s
     return find
 
 
+def by_uuid(find: Callable[[Context, UUID], Awaitable[Any]]) -> Callable[[Context, str], Awaitable[Any]]:
+    """Finds an object whose local id is a UUID, as far as the caller may see it."""
+
+    async def find_by_text(context: Context, local: str) -> Any:
+        try:
+            id = UUID(local)
+        except ValueError:
+            return None
+        return await find(context, id)
+
+    return find_by_text
+
+
 async def _own_tenant(context: Context, local: str) -> Any:
     tenant = context.principal.tenant
     return tenant if local == str(tenant.id) else None
@@ -60,7 +80,12 @@ KINDS: dict[str, Kind] = {
     "Metric": Kind(Permission.METRICS_READ, _metric),
     "Event": Kind(Permission.EVENTS_READ, loaded(load_events, event_key)),
     "Session": Kind(Permission.IDENTITY_READ, find_own_session),
+    "SavedQuestion": Kind(Permission.QUESTIONS_READ, by_uuid(load_question)),
+    "ShareLink": Kind(Permission.SHARES_WRITE, by_uuid(load_link)),
     "DeadLetter": Kind(Permission.DEAD_LETTERS_READ, loaded(find_own, Place.parse)),
+    "ApiKey": Kind(Permission.KEYS_READ, loaded(load_keys, key_id_of)),
+    "Member": Kind(Permission.MEMBERS_READ, loaded(load_members, UUID)),
+    "Invitation": Kind(Permission.MEMBERS_WRITE, loaded(load_invitations, UUID)),
 }
 
 

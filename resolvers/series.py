@@ -14,6 +14,7 @@ from enum import StrEnum
 from core.errors import BadInput, Unavailable
 from core.live import RESYNC, LiveReader
 from core.rollups import LiveNotice, decode_notice
+from core.shares import rows_budget
 from core.topics import live_channel
 from query.answer import Answer, Columns, changed_columns, take
 from query.question import MetricQuestion, check_question
@@ -54,8 +55,18 @@ NOTHING = Columns([], [])
 
 
 async def answer_series(context: Context, question: MetricQuestion) -> Answer:
-    """A metric over time."""
-    return await context.backends.engine.answer(context.principal.tenant, question)
+    """A metric over time. For a share link, what was read is taken from its budget.
+
+    Raises:
+        BadInput, DatabaseUnavailable; TooMany: the link's rows are spent.
+    """
+    if context.share is None:
+        return await context.backends.engine.answer(context.principal.tenant, question)
+    budget = rows_budget(context.share)
+    await context.backends.budgets.require(budget)
+    answer = await context.backends.engine.answer(context.principal.tenant, question)
+    await context.backends.budgets.owe(budget, answer.rows_read)
+    return answer
 
 
 class SeriesStream:
@@ -66,7 +77,8 @@ class SeriesStream:
         self._context = context
         self._question = question
         check_question(question)
-        self._types = question.definition().event_types
+        definition = question.definition()
+        self._types, self._is_of_ingest = definition.event_types, definition.outcome is not None
         self._epoch = os.urandom(6).hex()
         self._seq = 0
         self._shown = NOTHING
@@ -113,6 +125,8 @@ class SeriesStream:
         return True, RESYNC in reader.drain()
 
     def _concerns(self, notice: LiveNotice) -> bool:
+        if notice.is_of_ingest and not self._is_of_ingest:
+            return False
         return self._types is None or any(span[0] in self._types for span in notice.spans)
 
     def _silence(self) -> float:

@@ -11,20 +11,26 @@ from strawberry.schema.config import StrawberryConfig
 
 from core.permissions import Permission
 from resolvers.nodes import resolve_node, resolve_nodes
+from schema.api_keys import ApiKey, ApiKeyMutations
 from schema.costs import Costs, costs_of
 from schema.dead_letters import DeadLetter, DeadLetterMutations
 from schema.described import describe_arguments
 from schema.events import Event
 from schema.guarded import guarded
 from schema.ingest import IngestMutations
+from schema.invitations import Invitation, InvitationMutations
+from schema.members import Member, MemberMutations
 from schema.metrics import Breakdown, Metric, MetricSeries, resolve_breakdown, resolve_series
 from schema.node import Node
 from schema.people import PersonMutations
 from schema.prepare import PREPARED
+from schema.questions import QuestionMutations, SavedQuestion
 from schema.scalars import SCALARS
 from schema.sessions import Session, SessionMutations
+from schema.shared import SharedObject, SharedQuestion, resolve_shared_object, resolve_shared_question
+from schema.shares import ShareLink, ShareMutations
 from schema.subscription import Subscription
-from schema.tenants import Tenant, Viewer, resolve_tenant, resolve_viewer
+from schema.tenants import Tenant, TenantMutations, Viewer, resolve_tenant, resolve_viewer
 
 
 @strawberry.type(description="What may be read.")
@@ -46,11 +52,30 @@ class Query:
         cost=10,
         resolver=resolve_breakdown,
     )
+    shared_object: SharedObject = guarded(
+        Permission.SHARED_READ, "What the caller's share link shows.", resolver=resolve_shared_object
+    )
+    shared_question: SharedQuestion | None = guarded(
+        Permission.SHARED_READ,
+        "The same where it is a saved question; else null.",
+        resolver=resolve_shared_question,
+    )
 
 
 # One class of mutations a topic, each in its topic's module.
 @strawberry.type(description="What may be changed.")
-class Mutation(IngestMutations, DeadLetterMutations, PersonMutations, SessionMutations):
+class Mutation(
+    IngestMutations,
+    DeadLetterMutations,
+    PersonMutations,
+    SessionMutations,
+    ApiKeyMutations,
+    TenantMutations,
+    QuestionMutations,
+    ShareMutations,
+    MemberMutations,
+    InvitationMutations,
+):
     pass
 
 
@@ -79,7 +104,19 @@ schema = QuietSchema(
     query=Query,
     mutation=Mutation,
     subscription=Subscription,
-    types=[Tenant, Metric, Event, DeadLetter, Session],
+    types=[
+        Tenant,
+        Metric,
+        Event,
+        DeadLetter,
+        Session,
+        ApiKey,
+        SavedQuestion,
+        ShareLink,
+        SharedQuestion,
+        Member,
+        Invitation,
+    ],
     config=StrawberryConfig(scalar_map=SCALARS, disable_field_suggestions=True),
     extensions=[AsPrepared],
 )

@@ -22,6 +22,11 @@ ARGUMENTS = {
     "filter": "Which items; all of them when absent.",
     "query": "What is asked.",
     "month": 'A month in UTC, such as "2026-01"; this one when absent.',
+    "range": "Which span instead of its own; see `TimeRange`.",
+    "filters": "Further conditions, all of which must hold.",
+    "tag": "One of its tags.",
+    "deleted": "Those that are deleted, instead of those that are not.",
+    "hasEnded": "Those that have ended, instead of those that are open.",
     "resumeFrom": "The `cursor` of the last frame that was seen; the stream then begins with a GAP.",
 }
 

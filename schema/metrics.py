@@ -12,6 +12,7 @@ from core.metrics import MetricDefinition, MetricKind
 from core.permissions import Permission
 from query.answer import Answer, Columns
 from query.answer import Series as SeriesColumns
+from query.narrowing import Range
 from query.planner import Source
 from query.question import (
     DEFAULT_LIMIT,
@@ -86,14 +87,26 @@ class TimeRange:
         default=None, description='Its end, exclusive, such as "2026-02-01T00:00:00Z".'
     )
 
+    def to_domain(self) -> Range:
+        return Range(self.last, self.from_, self.to)
+
 
 @strawberry.input(description="A condition on one dimension; all of a question's conditions must hold.")
 class Filter:
     dimension: str = strawberry.field(
-        description="type, page_path, referrer_host, country, device, browser, os, status or method."
+        description="One of the metric's `dimensions`: type, page_path, referrer_host, country, device, browser, os, "
+        "status or method; of the ingest metrics reason or key."
     )
     op: FilterOpType = strawberry.field(default=FilterOp.EQ, description="GT, GTE, LT, LTE compare `status` only.")  # type: ignore[valid-type]
     values: list[str] = strawberry.field(description="One value; 1 to 100 for IN and NOT_IN.")
+
+    def to_domain(self) -> DimensionFilter:
+        return DimensionFilter(self.dimension, self.op, tuple(self.values))
+
+
+def narrowing_of(range: TimeRange | None, filters: list[Filter] | None) -> tuple[Range, tuple[DimensionFilter, ...]]:
+    """A range and conditions as they were given; no range is the question's own."""
+    return range.to_domain() if range is not None else Range(), tuple(f.to_domain() for f in filters or ())
 
 
 @strawberry.input(description="A question about one metric over time.")
@@ -121,7 +134,7 @@ class MetricQuery:
 
     def to_domain(self) -> MetricQuestion:
         """The question as the engine takes it."""
-        filters = tuple(DimensionFilter(f.dimension, f.op, tuple(f.values)) for f in self.filters or ())
+        filters = tuple(f.to_domain() for f in self.filters or ())
         return MetricQuestion(
             metric=self.metric or "",
             last=self.range.last,
@@ -221,6 +234,7 @@ class Metric(Node):
     kind: MetricKindType = strawberry.field(description="How its value is made.")  # type: ignore[valid-type]
     unit: str = strawberry.field(description="Of its values.")
     description: str = strawberry.field(description="What it counts, in words.")
+    dimensions: list[str] = strawberry.field(description="What it may be grouped and filtered by.")
 
     @classmethod
     def is_type_of(cls, obj: object, info: object) -> bool:

@@ -10,20 +10,11 @@ from strawberry import Info
 
 from core.people import Membership
 from core.people import Person as PersonRow
-from core.permissions import Permission, Role
+from core.permissions import Permission
 from resolvers.context import Context
 from resolvers.people import change_password, switch_tenant, update_profile
-from schema.described import enum_of
 from schema.guarded import mutation, shown_to
-
-RoleType = enum_of(
-    Role,
-    "What a member is; each may all that the one before it may.",
-    VIEWER="Reads.",
-    EDITOR="Makes and changes what is shared.",
-    ADMIN="Sees to members, keys and settings.",
-    OWNER="Makes owners, and may end the tenant.",
-)
+from schema.roles import RoleType
 
 
 @shown_to(Permission.IDENTITY_READ)

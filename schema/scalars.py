@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, NewType
 
 import msgspec
@@ -20,7 +20,7 @@ from graphql import (
     value_from_ast_untyped,
 )
 from graphql.pyutils import Undefined
-from strawberry.schema.types.base_scalars import DateTimeDefinition
+from strawberry.schema.types.base_scalars import DateDefinition, DateTimeDefinition
 
 from query.answer import Columns
 
@@ -66,6 +66,11 @@ SCALARS: dict[object, Any] = {
         DateTimeDefinition,
         description='A moment, RFC 3339 with a zone, such as "2026-01-31T08:30:00Z" or "2026-01-31T09:30:00.5+01:00".',
         specified_by_url="https://www.rfc-editor.org/rfc/rfc3339",
+    ),
+    date: dataclasses.replace(
+        DateDefinition,
+        description='A day, RFC 3339, such as "2026-01-31".',
+        specified_by_url="https://www.rfc-editor.org/rfc/rfc3339#section-5.6",
     ),
     ColumnsJSON: strawberry.scalar(
         name="Columns",

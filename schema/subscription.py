@@ -12,9 +12,10 @@ from strawberry import Info
 from core.permissions import Permission
 from resolvers.context import Context
 from resolvers.series import FrameKind, SeriesStream, check_cursor
+from resolvers.shared import shared_frames
 from schema.described import enum_of
 from schema.guarded import shown_to, subscription
-from schema.metrics import MetricQuery
+from schema.metrics import Filter, MetricQuery, TimeRange, narrowing_of
 from schema.scalars import ColumnsJSON
 
 FrameKindType = enum_of(
@@ -49,6 +50,18 @@ async def series(
         yield cast(SeriesFrame, frame)
 
 
+async def shared_series(
+    info: Info[Context, None],
+    range: TimeRange | None = None,
+    filters: list[Filter] | None = None,
+    resume_from: str | None = None,
+) -> AsyncGenerator[SeriesFrame, None]:
+    """A shared question as it changes."""
+    check_cursor(resume_from)
+    async for frame in shared_frames(info.context, *narrowing_of(range, filters), resume_from):
+        yield cast(SeriesFrame, frame)
+
+
 @strawberry.type(description="What may be listened to.")
 class Subscription:
     series = subscription(
@@ -56,5 +69,12 @@ class Subscription:
         series,
         "A snapshot of a metric, then what changed, within a second of its acceptance. With `resumeFrom` "
         "the stream begins with a GAP, and the snapshot makes it whole.",
+        cost=10,
+    )
+    shared_series = subscription(
+        Permission.SHARED_READ,
+        shared_series,
+        "The answer of the question that the caller's share link shows, as `series` tells one; narrowed as "
+        "`SharedQuestion.series` can be.",
         cost=10,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any, cast
 
 import strawberry
@@ -12,21 +12,32 @@ from core.metrics import BUILT_IN
 from core.permissions import Permission
 from core.tenancy import PrincipalKind, Tier
 from core.tenancy import Tenant as TenantRow
+from resolvers.api_keys import list_api_keys
 from resolvers.context import Context
 from resolvers.dead_letters import list_dead_letters
 from resolvers.events import list_events
 from resolvers.global_ids import global_id
+from resolvers.invitations import list_invitations
+from resolvers.members import list_members
 from resolvers.people import list_own_tenants, viewer_person
+from resolvers.questions import find_question, list_questions
 from resolvers.sessions import list_own_sessions
-from resolvers.tenants import list_metrics, month_usage
+from resolvers.tenants import list_metrics, update_tenant
+from resolvers.usage import month_usage, usage_by_day
+from schema.api_keys import ApiKey
 from schema.dead_letters import DeadLetter
 from schema.described import enum_of
 from schema.events import Event, EventFilter
-from schema.guarded import guarded, shown_to
+from schema.guarded import guarded, mutation, shown_to
+from schema.invitations import Invitation
+from schema.members import Member
 from schema.metrics import Metric
 from schema.node import Connection, Node
-from schema.people import Person, RoleType, TenantMembership
+from schema.people import Person, TenantMembership
+from schema.questions import SavedQuestion, wanted_of
+from schema.roles import RoleType
 from schema.sessions import Session
+from schema.usage import DayUsage, Usage
 
 TierType = enum_of(
     Tier,
@@ -58,15 +69,6 @@ class TierLimits:
 
 
 @shown_to(Permission.TENANT_READ)
-@strawberry.type(description="Events of one month, by receipt in UTC.")
-class Usage:
-    month: str = strawberry.field(description='Such as "2026-01".')
-    accepted: float = strawberry.field(description="Events counted.")
-    duplicates: float = strawberry.field(description="Events sent again, not counted.")
-    limit: float | None = strawberry.field(description="The tier's; null is unlimited.")
-
-
-@shown_to(Permission.TENANT_READ)
 @strawberry.type(description="One customer; everything else belongs to exactly one.")
 class Tenant(Node):
     @strawberry.field(description="Global id.")
@@ -82,6 +84,22 @@ class Tenant(Node):
     @guarded(Permission.TENANT_READ, "What was counted in a month; this one when none is named.")
     async def usage(self, info: Info[Context, None], month: str | None = None) -> Usage:
         return cast(Usage, await month_usage(info.context, cast(TenantRow, self), month))
+
+    @guarded(Permission.TENANT_READ, "What was counted each day, up to 366 of them; `to` is exclusive.")
+    async def usage_by_day(
+        self,
+        info: Info[Context, None],
+        from_: Annotated[date, strawberry.argument(name="from", description="The first day, in UTC.")],
+        to: Annotated[date, strawberry.argument(description="The day after the last.")],
+        key_id: Annotated[str | None, strawberry.argument(description="Of one key alone, such as key_4mz….")] = None,
+    ) -> list[DayUsage]:
+        return cast("list[DayUsage]", await usage_by_day(info.context, from_, to, key_id))
+
+    @guarded(Permission.KEYS_READ, "Its API keys, newest first; those that ended too.")
+    async def api_keys(
+        self, info: Info[Context, None], first: int | None = None, after: str | None = None
+    ) -> Connection[ApiKey]:
+        return cast(Connection[ApiKey], await list_api_keys(info.context, first, after))
 
     @guarded(Permission.METRICS_READ, "One metric by its key.")
     def metric(
@@ -110,11 +128,56 @@ class Tenant(Node):
         page = await list_events(info.context, (filter or EventFilter()).to_domain(), first, after)
         return cast(Connection[Event], page)
 
+    @guarded(Permission.QUESTIONS_READ, "One saved question that the caller may see, by its global id; else an error.")
+    async def question(self, info: Info[Context, None], id: strawberry.ID) -> SavedQuestion:
+        return cast(SavedQuestion, await find_question(info.context, id))
+
+    @guarded(
+        Permission.QUESTIONS_READ,
+        "Its saved questions that the caller may see, newest first. `search` stands in the name or description, "
+        "whatever its case; `tag` is one of the tags. With `deleted`, those of the last 30 days that the caller may "
+        "restore.",
+    )
+    async def questions(
+        self,
+        info: Info[Context, None],
+        search: str | None = None,
+        tag: str | None = None,
+        deleted: bool = False,
+        first: int | None = None,
+        after: str | None = None,
+    ) -> Connection[SavedQuestion]:
+        page = await list_questions(info.context, wanted_of(search, tag, deleted), first, after)
+        return cast(Connection[SavedQuestion], page)
+
     @guarded(Permission.DEAD_LETTERS_READ, "Its records that no worker could process, newest first.")
     async def dead_letters(
         self, info: Info[Context, None], first: int | None = None, after: str | None = None
     ) -> Connection[DeadLetter]:
         return cast(Connection[DeadLetter], await list_dead_letters(info.context, first, after))
+
+    @guarded(Permission.MEMBERS_READ, "Its members, who is there longest first; `search` is a part of the name.")
+    async def members(
+        self,
+        info: Info[Context, None],
+        first: int | None = None,
+        after: str | None = None,
+        search: str | None = None,
+    ) -> Connection[Member]:
+        return cast(Connection[Member], await list_members(info.context, first, after, search))
+
+    @guarded(
+        Permission.MEMBERS_WRITE,
+        "Its invitations, newest first: those that wait for an answer; with `hasEnded` also the others.",
+    )
+    async def invitations(
+        self,
+        info: Info[Context, None],
+        first: int | None = None,
+        after: str | None = None,
+        has_ended: bool = False,
+    ) -> Connection[Invitation]:
+        return cast(Connection[Invitation], await list_invitations(info.context, first, after, has_ended))
 
     @classmethod
     def is_type_of(cls, obj: object, info: object) -> bool:
@@ -182,3 +245,26 @@ def resolve_viewer(info: Info[Context, None]) -> Any:
 def resolve_tenant(info: Info[Context, None]) -> Any:
     """The caller's tenant."""
     return info.context.principal.tenant
+
+
+@strawberry.input(description="What of the tenant changes.")
+class UpdateTenantInput:
+    name: str = strawberry.field(description="Its name for people, 1 to 200 characters.")
+
+
+@shown_to(Permission.TENANT_WRITE)
+@strawberry.type(description="The tenant as it is now; other requests see it within 5 seconds.")
+class UpdateTenantPayload:
+    tenant: Tenant = strawberry.field(description="The tenant.")
+
+
+async def resolve_update_tenant(info: Info[Context, None], input: UpdateTenantInput) -> UpdateTenantPayload:
+    """Changes the tenant."""
+    return UpdateTenantPayload(tenant=cast(Tenant, await update_tenant(info.context, input.name)))
+
+
+@strawberry.type
+class TenantMutations:
+    update_tenant = mutation(
+        Permission.TENANT_WRITE, resolve_update_tenant, UpdateTenantPayload, "Changes the tenant's name."
+    )

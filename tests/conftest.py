@@ -25,10 +25,10 @@ from cloudmetrics.data_folder import DataFolder
 from cloudmetrics.embedded import postgres, valkey
 from cloudmetrics.embedded.kafka_server import KafkaFolder, fetch_jars, start_kafka, until_answering
 from cloudmetrics.embedded.timescaledb import fetch_timescaledb
-from core import accounts, people
-from core.accounts import KeyRequest
+from core import accounts, api_keys, people
 from core.database import Database, as_owner
 from core.errors import Misconfigured
+from core.key_requests import Grantor, KeyRequest
 from core.keys import ApiKey
 from core.people import Person
 from core.permissions import Role, Scope
@@ -206,11 +206,12 @@ async def tenant(database: Database) -> Tenant:
 async def make_key(database: Database, settings: Settings, tenant: Tenant, **asked: object) -> tuple[ApiKey, str]:
     """A key of a tenant and its secret; a secret key with all scopes unless asked otherwise."""
     wanted: dict[str, object] = {"kind": KeyKind.SECRET, "name": "t", "scopes": frozenset(Scope), "is_unsigned": True}
-    made = await accounts.create_key(
+    made = await api_keys.create_key(
         database,
-        tenant,
-        KeyRequest(**{**wanted, **asked}),
-        master_key=settings.master_key_bytes(),  # type: ignore[arg-type]
+        tenant.id,
+        KeyRequest(**{**wanted, **asked}),  # type: ignore[arg-type]
+        Grantor.operator(tenant.id),
+        master_key=settings.master_key_bytes(),
     )
     key = await accounts.find_key(database, key_id=made.key_id)
     assert key is not None

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from core.errors import CloudMetricsError, InvalidRequest, NotFound
 from core.settings import Settings
 from schema.build import schema
+from web.auth.links import ACCEPT, FORGOT, INVITATION_PAGE, RESET, RESET_PAGE, LinkDoor
 from web.auth.sign_in import SignInDoor
 from web.errors import RequestLayer, error_body, request_id_of, retry_headers, status_of
 from web.graphql_door import GraphQLDoor
@@ -45,7 +46,7 @@ def routes_of(services: Services, ingest: IngestDoor) -> list[BaseRoute]:
     door = GraphQLDoor(services, ingest.ingest)
     graphql, sockets, health = GraphQLHttp(door), GraphQLSockets(door), Health(services)
     streams = GraphQLStreams(door, graphql)
-    sign_in = SignInDoor(services)
+    sign_in, links = SignInDoor(services), LinkDoor(services)
     sdl = schema.as_str() + "\n"
 
     async def show_schema(request: Request) -> Response:
@@ -68,6 +69,12 @@ def routes_of(services: Services, ingest: IngestDoor) -> list[BaseRoute]:
         Route("/auth/login", sign_in.login, methods=["POST"]),
         Route("/auth/refresh", sign_in.refresh, methods=["POST"]),
         Route("/auth/logout", sign_in.logout, methods=["POST"]),
+        Route(INVITATION_PAGE, links.show_invitation, methods=["GET"]),
+        Route(ACCEPT, links.accept, methods=["POST"]),
+        Route(RESET_PAGE, links.show_reset, methods=["GET"]),
+        Route(RESET, links.reset, methods=["POST"]),
+        Route(FORGOT, links.show_forgotten, methods=["GET"]),
+        Route(FORGOT, links.forgot, methods=["POST"]),
         Route("/.well-known/jwks.json", sign_in.published_keys),
         Route("/health/live", health.live),
         Route("/health/ready", health.ready),

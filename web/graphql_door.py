@@ -8,6 +8,7 @@ from core.errors import TooMany, Unauthenticated
 from core.ingest import Ingest
 from core.ratelimit import Allowance
 from core.retention import Retention
+from core.shares import cost_budget, is_share_token, rows_budget
 from core.tenancy import UNLIMITED_REQUESTS_PER_MINUTE, KeyKind
 from core.tokens import looks_like_token
 from query.engine import QueryEngine
@@ -42,13 +43,14 @@ class GraphQLDoor:
             sign_in=services.sign_in,
             heartbeat_seconds=services.settings.heartbeat_seconds,
             cursor_key=services.settings.master_key_bytes(),
+            budgets=services.budgets,
         )
 
     async def identify(self, authorization: str) -> Caller:
         """Who sends this `Authorization`.
 
         Raises:
-            Unauthenticated: no access token and no secret key, or not a good one.
+            Unauthenticated: no access token, secret key or share link, or not a good one.
             PermissionDenied: a person who is no member of the token's tenant any more, or has left it.
         """
         scheme, _, token = authorization.partition(" ")
@@ -57,6 +59,8 @@ class GraphQLDoor:
             raise Unauthenticated("Send Authorization: Bearer and an access token of /auth/login, or a secret key.")
         if looks_like_token(token):
             return await self.services.sessions.by_token(token)
+        if is_share_token(token):
+            return await self.services.links.caller(token)
         known = await self.services.keys.by_bearer(token)
         if known.key.kind is not KeyKind.SECRET:
             raise Unauthenticated("A publishable key can only send events; use a secret key here.")
@@ -66,6 +70,20 @@ class GraphQLDoor:
         """One token of the caller's bucket."""
         rate = self.services.settings.requests_per_minute or caller.principal.tenant.limits.requests_per_minute
         return await self.services.limiter.take(caller.bucket, rate or UNLIMITED_REQUESTS_PER_MINUTE)
+
+    async def spend(self, caller: Caller, cost: int) -> None:
+        """Takes what an operation costs from a share link's budget, and counts the link's use; nothing of others. Rows
+        are taken when they are read; here an operation is refused while none are left.
+
+        Raises:
+            TooMany: a budget is spent.
+            InvalidRequest: the operation costs more than all of one.
+        """
+        if caller.share is None:
+            return
+        await self.services.budgets.require(rows_budget(caller.share))
+        await self.services.budgets.spend(cost_budget(caller.share), max(1, cost))
+        self.services.links.count(caller.share)
 
     def context(self, caller: Caller, allowance: Allowance | None, request_id: str) -> Context:
         """A new operation's context; its loaders are its own."""
@@ -77,6 +95,7 @@ class GraphQLDoor:
             allowance=allowance,
             request_id=request_id,
             loaders=Loaders(self.services.database, caller.principal.tenant.id),
+            share=caller.share,
         )
 
 

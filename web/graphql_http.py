@@ -79,7 +79,7 @@ class GraphQLHttp:
         refuse_when_empty(allowance)
         check_content_type(request.headers.get("content-type", ""))
         asked = request_of(decode_json(await read_body(request, MAX_BODY_BYTES)))
-        return caller, prepare(self._door, caller, asked, allowance, request_id)
+        return caller, await prepare(self._door, caller, asked, allowance, request_id)
 
     async def _execute(self, request: Request, request_id: str) -> dict[str, Any]:
         _, operation = await self.asked(request, request_id)

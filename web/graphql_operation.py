@@ -89,13 +89,14 @@ class Operation:
         return payload
 
 
-def prepare(
+async def prepare(
     door: GraphQLDoor, caller: Caller, asked: GraphQLRequest, allowance: Allowance | None, request_id: str
 ) -> Operation:
-    """Checks what is asked, before anything runs.
+    """Checks what is asked, and takes its cost from the caller's budget, before anything runs.
 
     Raises:
         InvalidRequest: the document is unknown, not to be run for this caller, over a limit or invalid.
+        TooMany: the budget of a share link is spent.
     """
     kind = caller.principal.kind
     text = door.trusted.text_of(asked.query, asked.hash, is_browser=kind in BROWSER_KINDS)
@@ -105,4 +106,5 @@ def prepare(
             "A share link may not ask for the schema; it is published at /schema.graphql.",
             code="INTROSPECTION_DISABLED",
         )
+    await door.spend(caller, prepared.cost)
     return Operation(door, prepared, asked.variables, door.context(caller, allowance, request_id))

@@ -247,7 +247,7 @@ class Connection:
         known = await self._known()
         allowance = await self._door.take(known)
         refuse_when_empty(allowance)
-        operation = prepare(self._door, known, message.request, allowance, request_id)
+        operation = await prepare(self._door, known, message.request, allowance, request_id)
         # Closed with the operation: a generator that is left to the collector still listens.
         async with aclosing(operation.results()) as results:
             async for payload in results:

@@ -7,11 +7,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from core.attempts import Attempts
+from core.budget import Budgets
 from core.database import Database
 from core.eventlog import EventLog
 from core.idempotency import Idempotency
+from core.ingest_counts import CountFlusher
 from core.live import LiveBroadcast
 from core.log import open_log
+from core.outcomes import IngestCounts
 from core.passwords import Passwords
 from core.quota import MonthQuota
 from core.ratelimit import RateLimiter
@@ -20,6 +23,7 @@ from core.settings import Settings
 from core.sign_in import SignIn
 from web.auth.keys import KeyRing
 from web.auth.sessions import SessionRing
+from web.auth.shares import LinkRing
 
 # Of each of the two pools that are used here, in all workers together.
 CONNECTIONS = 16
@@ -36,12 +40,15 @@ class Services:
     seen: SeenIds
     live: LiveBroadcast
     keys: KeyRing
+    links: LinkRing
+    budgets: Budgets
     quota: MonthQuota
     idempotency: Idempotency
     sessions: SessionRing
     passwords: Passwords
     attempts: Attempts
     sign_in: SignIn
+    counts: IngestCounts
 
 
 def pool_size_of(web_workers: int) -> int:
@@ -72,7 +79,13 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         attempts = Attempts(limiter)
         sign_in = SignIn(database, settings, passwords, attempts)
         sessions = SessionRing(database, settings.public_base)
+        counts = IngestCounts()
+        await stack.enter_async_context(CountFlusher(database, counts, live).running())
+        links = LinkRing(database)
+        stack.push_async_callback(links.close)
+        budgets = Budgets(settings.redis_url, settings.web_workers)
+        stack.push_async_callback(budgets.close)
         yield Services(
-            settings, database, log, limiter, seen, live, keys, quota, idempotency,
-            sessions, passwords, attempts, sign_in,
+            settings, database, log, limiter, seen, live, keys, links, budgets, quota, idempotency,
+            sessions, passwords, attempts, sign_in, counts,
         )  # fmt: skip

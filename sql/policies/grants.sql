@@ -5,7 +5,7 @@ REVOKE ALL ON ALL TABLES IN SCHEMA public FROM cm_app, cm_writer, cm_doorkeeper;
 GRANT USAGE ON SCHEMA public TO cm_app, cm_writer, cm_doorkeeper;
 GRANT USAGE ON SCHEMA maintenance TO cm_writer;
 GRANT EXECUTE ON FUNCTION maintenance.ensure_event_partition(text, date),
-    maintenance.drop_event_partitions(text, timestamptz) TO cm_writer;
+    maintenance.drop_event_partitions(text, timestamptz), maintenance.hold_tiers(uuid[]) TO cm_writer;
 
 GRANT SELECT, INSERT, UPDATE ON tenants, api_keys, api_key_secrets TO cm_app;
 GRANT DELETE ON api_key_secrets TO cm_app;
@@ -14,9 +14,26 @@ GRANT SELECT, INSERT ON audit_log TO cm_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON members TO cm_app;
 -- Whether a person has a password, and which, is for the doorkeeper alone.
 GRANT SELECT (id, email, name, created_at, disabled_at) ON people TO cm_app;
+-- Makes those who accept an invitation; the policy `invited` holds it to them.
+GRANT INSERT (id, email, name, password_hash, password_changed_at) ON people TO cm_app;
+GRANT SELECT, INSERT, UPDATE ON invitations TO cm_app;
+-- Puts messages in and sees what became of them; their text it never reads.
+GRANT INSERT ON outbox TO cm_app;
+GRANT SELECT (tenant_id, id, sent_at, given_up_at), UPDATE (given_up_at, last_error) ON outbox TO cm_app;
 GRANT SELECT ON events, event_ids, rollup_1m, rollup_5m, rollup_1h, daily_usage, dead_letters TO cm_app;
 
 GRANT DELETE ON dead_letters TO cm_app;
+
+-- Whose an object is never changes; what is deleted is purged by a worker.
+GRANT SELECT, INSERT ON questions, share_links TO cm_app;
+GRANT UPDATE (name, description, query, tags, viewers, editors, managers, revision, access_revision, updated_at,
+    updated_by, deleted_at) ON questions TO cm_app;
+GRANT UPDATE (revoked_at, revoked_by) ON share_links TO cm_app;
+GRANT SELECT (tenant_id, id, deleted_at), DELETE ON questions TO cm_writer;
+GRANT SELECT (tenant_id, id, object_kind, object_id, expires_at, revoked_at), DELETE ON share_links TO cm_writer;
+-- A link is worth no more than its maker: the door looks at whether that one still manages the object.
+GRANT SELECT (tenant_id, id, owner, viewers, editors, managers, deleted_at) ON questions TO cm_doorkeeper;
+GRANT SELECT, UPDATE (last_used_at, uses) ON share_links TO cm_doorkeeper;
 
 GRANT SELECT ON tenants TO cm_writer;
 GRANT SELECT, INSERT ON events TO cm_writer;
@@ -24,14 +41,26 @@ GRANT SELECT, INSERT, DELETE ON event_ids TO cm_writer;
 GRANT SELECT, INSERT, UPDATE ON rollup_1m, rollup_5m, rollup_1h, daily_usage, log_offsets TO cm_writer;
 GRANT DELETE ON rollup_1m, rollup_5m, rollup_1h TO cm_writer;
 GRANT SELECT, INSERT, DELETE ON dead_letters TO cm_writer;
+GRANT SELECT, UPDATE, DELETE ON outbox TO cm_writer;
 
 GRANT SELECT ON tenants, api_keys, api_key_secrets, daily_usage TO cm_doorkeeper;
 GRANT UPDATE (last_used_at) ON api_keys TO cm_doorkeeper;
 GRANT SELECT ON members TO cm_doorkeeper;
 GRANT SELECT, INSERT, UPDATE ON people TO cm_doorkeeper;
+GRANT SELECT ON invitations TO cm_doorkeeper;
+GRANT INSERT ON outbox TO cm_doorkeeper;
+GRANT SELECT, INSERT, UPDATE, DELETE ON password_resets TO cm_doorkeeper;
 -- Signing in and out, with its entry in the trail, which the doorkeeper adds to and never reads.
 GRANT SELECT, INSERT, UPDATE, DELETE ON sessions, signing_keys TO cm_doorkeeper;
 GRANT INSERT ON audit_log TO cm_doorkeeper;
 -- A member that is removed loses its sessions in the same transaction; no hash of a token is seen.
 GRANT SELECT (id, tenant_id, person_id, method, created_at, last_used_at, expires_at, revoked_at) ON sessions TO cm_app;
 GRANT UPDATE (revoked_at, revoked_reason) ON sessions TO cm_app;
+
+-- Counts of what became of events: workers and doors add, the application reads.
+GRANT SELECT ON ingest_1m, ingest_1h TO cm_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON ingest_1m, ingest_1h TO cm_writer;
+GRANT SELECT, INSERT, UPDATE ON ingest_1m, ingest_1h TO cm_doorkeeper;
+-- A tenant's events follow it to another tier's storage class.
+GRANT DELETE ON events TO cm_writer;
+GRANT UPDATE (moving_since) ON tenants TO cm_writer;

@@ -8,7 +8,8 @@ DECLARE
 BEGIN
     FOREACH name IN ARRAY ARRAY['tenants', 'api_keys', 'api_key_secrets', 'audit_log', 'events', 'events_free',
         'events_pro', 'events_enterprise', 'events_self_hosted', 'event_ids', 'rollup_1m', 'rollup_5m', 'rollup_1h',
-        'daily_usage', 'dead_letters', 'month_quota', 'members', 'sessions']
+        'daily_usage', 'dead_letters', 'month_quota', 'members', 'sessions', 'ingest_1m', 'ingest_1h', 'invitations',
+        'outbox', 'questions', 'share_links']
     LOOP
         -- The tables by class are there in the plain store only.
         CONTINUE WHEN to_regclass(name) IS NULL;
@@ -23,12 +24,12 @@ BEGIN
             name, CASE WHEN name = 'tenants' THEN 'id' ELSE 'tenant_id' END);
     END LOOP;
     FOREACH name IN ARRAY ARRAY['tenants', 'events', 'event_ids', 'rollup_1m', 'rollup_5m', 'rollup_1h',
-        'daily_usage', 'dead_letters']
+        'daily_usage', 'dead_letters', 'ingest_1m', 'ingest_1h', 'outbox', 'questions', 'share_links']
     LOOP
         EXECUTE format('CREATE POLICY writer ON %I TO cm_writer USING (true) WITH CHECK (true)', name);
     END LOOP;
     FOREACH name IN ARRAY ARRAY['tenants', 'api_keys', 'api_key_secrets', 'daily_usage', 'members', 'sessions',
-        'audit_log']
+        'audit_log', 'ingest_1m', 'ingest_1h', 'invitations', 'outbox', 'questions', 'share_links']
     LOOP
         EXECUTE format('CREATE POLICY doorkeeper ON %I TO cm_doorkeeper USING (true) WITH CHECK (true)', name);
     END LOOP;
@@ -39,5 +40,16 @@ ALTER TABLE people ENABLE ROW LEVEL SECURITY;
 ALTER TABLE people FORCE ROW LEVEL SECURITY;
 DROP POLICY IF EXISTS tenant ON people;
 DROP POLICY IF EXISTS doorkeeper ON people;
+DROP POLICY IF EXISTS invited ON people;
 CREATE POLICY tenant ON people FOR SELECT TO cm_app USING (id IN (SELECT person_id FROM members));
+-- And it makes nobody but those who are invited to that tenant.
+CREATE POLICY invited ON people FOR INSERT TO cm_app WITH CHECK (EXISTS (
+    SELECT FROM invitations i WHERE i.email = people.email AND i.revoked_at IS NULL AND i.accepted_at IS NULL AND i.expires_at > now()
+));
 CREATE POLICY doorkeeper ON people TO cm_doorkeeper USING (true) WITH CHECK (true);
+
+-- What is asked for a person's account is no tenant's affair.
+ALTER TABLE password_resets ENABLE ROW LEVEL SECURITY;
+ALTER TABLE password_resets FORCE ROW LEVEL SECURITY;
+DROP POLICY IF EXISTS doorkeeper ON password_resets;
+CREATE POLICY doorkeeper ON password_resets TO cm_doorkeeper USING (true) WITH CHECK (true);

@@ -53,12 +53,24 @@ WITH fresh AS (
     RETURNING tenant_id AS of_tenant, event_id
 ), kept AS (
     INSERT INTO events ({columns})
-    SELECT {columns} FROM staged_events JOIN fresh ON of_tenant = tenant_id AND event_id = id
+    SELECT {columns} FROM staged_events JOIN fresh ON of_tenant = tenant_id AND event_id = id {unless_kept}
     ON CONFLICT DO NOTHING
     RETURNING tenant_id, id
 )
 SELECT s.place FROM staged_events s LEFT JOIN kept k ON k.tenant_id = s.tenant_id AND k.id = s.id
 WHERE k.id IS NULL;
+
+-- hold_tiers(tenant_ids)
+-- The tiers of tenants, which stay as they are until the end; whether events of a former tier's class are under way.
+SELECT tenant_id, tier, is_moving FROM maintenance.hold_tiers($1);
+
+-- unless_kept(...)
+-- While a tenant's events move between classes, the key of one class does not speak for the others (a count, since the
+-- planner turns no count into a join of whole tables).
+WHERE (SELECT count(*) FROM (
+    SELECT FROM events e
+    WHERE e.tenant_id = staged_events.tenant_id AND e.ts = staged_events.ts AND e.id = staged_events.id LIMIT 1
+) known) = 0;
 
 -- read_cells(shard, tenant_ids, dimensions, buckets, types, cell_values, is_bots)
 -- The rows of {table} that these cells already have from this writer; each by its key, however large the table is
@@ -114,7 +126,7 @@ DELETE FROM event_ids WHERE received_on < $1;
 -- A record that can never be processed: its bytes, where it stood, and why.
 INSERT INTO dead_letters (tenant_id, topic, partition, "offset", worker, reason, value)
 VALUES ($1, $2, $3, $4, $5, $6, $7)
-ON CONFLICT DO NOTHING;
+ON CONFLICT DO NOTHING RETURNING tenant_id;
 
 -- list_retention_classes()
 -- The classes that have a tenant.

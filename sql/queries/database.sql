@@ -28,6 +28,16 @@ BEGIN; SELECT set_config('app.current_tenant', '{tenant_id}', true);
 -- The same, reading only.
 BEGIN READ ONLY; SELECT set_config('app.current_tenant', '{tenant_id}', true);
 
+-- begin_as_grantees(...)
+-- A transaction that may write, for one tenant and some of the grantees of its objects; the door checks their form.
+BEGIN; SELECT set_config('app.current_tenant', '{tenant_id}', true),
+    set_config('app.current_grantees', '{grantees}', true);
+
+-- begin_reading_as_grantees(...)
+-- The same, reading only.
+BEGIN READ ONLY; SELECT set_config('app.current_tenant', '{tenant_id}', true),
+    set_config('app.current_grantees', '{grantees}', true);
+
 -- commit(...)
 -- Keeps what was written.
 COMMIT;

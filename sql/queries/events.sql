@@ -20,9 +20,3 @@ SELECT ts, id, received_at, type, session_id, user_id, anonymous_id, page_path, 
 FROM events
 WHERE tenant_id = (SELECT current_setting('app.current_tenant')::uuid)
     AND (ts, id) IN (SELECT * FROM unnest($1::timestamptz[], $2::uuid[]));
-
--- usage_of_days(starts_on, ends_before)
--- Events counted for the tenant, by days of receipt.
-SELECT coalesce(sum(accepted), 0)::bigint AS accepted, coalesce(sum(duplicates), 0)::bigint AS duplicates
-FROM daily_usage
-WHERE tenant_id = (SELECT current_setting('app.current_tenant')::uuid) AND day >= $1 AND day < $2;

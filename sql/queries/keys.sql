@@ -54,24 +54,15 @@ SELECT id AS tenant_id, slug, name, tier, created_at, is_demo FROM tenants WHERE
 -- Over how many partitions a tenant's records may go.
 UPDATE tenants SET sub_keys = $2 WHERE id = $1;
 
--- insert_key(tenant_id, id, kind, name, scopes, origins, is_unsigned, expires_at)
--- One new key; its secret goes into api_key_secrets.
-INSERT INTO api_keys (tenant_id, id, kind, name, scopes, origins, is_unsigned, expires_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8);
+-- hold_tier(tenant_id)
+-- Waits until nobody counts under the tenant's tier, and keeps others from it until the end; see maintenance.hold_tiers.
+SELECT pg_advisory_xact_lock(hashtext('maintenance.hold_tiers'), hashtext($1::uuid::text));
 
--- insert_secret(tenant_id, key_id, secret_hash, sealed_secret)
--- One live secret of a key.
-INSERT INTO api_key_secrets (tenant_id, key_id, secret_hash, sealed_secret) VALUES ($1, $2, $3, $4);
+-- change_tier(id, tier)
+-- Another tier, and a note that events stand in the class of the one before; nothing when it is the same.
+UPDATE tenants SET tier = $2, moving_since = clock_timestamp() WHERE id = $1 AND tier <> $2
+RETURNING old.tier AS old_tier;
 
--- expire_secrets(tenant_id, key_id, expires_at)
--- Gives the secrets that have no end yet one: rotation's overlap.
-UPDATE api_key_secrets SET expires_at = $3 WHERE tenant_id = $1 AND key_id = $2 AND expires_at IS NULL;
-
--- revoke_key(tenant_id, key_id)
--- Ends a key at once.
-UPDATE api_keys SET revoked_at = now() WHERE tenant_id = $1 AND id = $2 AND revoked_at IS NULL RETURNING id;
-
--- list_keys(tenant_id)
--- A tenant's keys, newest first; no secret.
-SELECT id, kind, name, scopes, origins, is_unsigned, created_at, expires_at, revoked_at, last_used_at
-FROM api_keys WHERE tenant_id = $1 ORDER BY created_at DESC, id;
+-- rename_tenant(id, name)
+-- Another name; nothing when it is the same.
+UPDATE tenants SET name = $2 WHERE id = $1 AND name <> $2 RETURNING old.name AS old_name;

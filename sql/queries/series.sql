@@ -24,6 +24,33 @@ WHERE tenant_id = (SELECT current_setting('app.current_tenant')::uuid)
     AND $7::jsonb IS NOT NULL {conditions}
 GROUP BY 1, 2;
 
+-- from_ingest(edges, starts_at, ends_at, outcome, types, bots, filters)
+-- Counts of what became of events, from {table}; they have neither types nor bots.
+SELECT width_bucket(bucket, $1::timestamptz[]) - 1 AS slot, {labels} AS labels,
+    sum(count)::bigint AS count, 0::bigint AS errors, 0::numeric AS bytes, count(*)::bigint AS rows, {sketches} AS sketches
+FROM {table}
+WHERE tenant_id = (SELECT current_setting('app.current_tenant')::uuid)
+    AND bucket >= $2 AND bucket < $3 AND outcome = $4
+    AND $5::text[] IS NULL AND $6::boolean[] IS NOT NULL
+    AND $7::jsonb IS NOT NULL {conditions}
+GROUP BY 1, 2;
+
+-- ingest_1m(...)
+-- What became of events, by the minute.
+ingest_1m;
+
+-- ingest_1h(...)
+-- What became of events, by the hour.
+ingest_1h;
+
+-- column_reason(...)
+-- Why.
+reason;
+
+-- column_key(...)
+-- By which key they came; '' where it is not known.
+key_id;
+
 -- table_1m(...)
 -- One-minute rollups.
 rollup_1m;

@@ -1,4 +1,4 @@
-"""One object of each kind of node, made for a tenant as its own people would make it; what is given is its id."""
+"""One object of each kind of node, made for a tenant as its owner would make it; what is given is its id."""
 
 from __future__ import annotations
 
@@ -6,12 +6,20 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
+from core.api_keys import create_key
 from core.database import Database
 from core.dead_letters import Place
 from core.eventlog import Offset, Partition
+from core.invitations import invite_member
+from core.key_requests import Grantor, KeyRequest
+from core.members import Authority
+from core.permissions import Role, Scope
 from core.queries import named
+from core.questions import Draft, Question, Questions
+from core.sessions import open_session
 from core.settings import Settings
-from core.tenancy import Tenant
+from core.shares import Terms, create_link
+from core.tenancy import KeyKind, PersonId, Principal
 from pipeline.prepared import prepare
 from pipeline.store import Store
 from resolvers.events import EPOCH
@@ -20,33 +28,75 @@ from tests.pipeline.builders import batch_of, enriched
 
 KEEP = named("aggregate", "keep_dead_letter")
 
-Make = Callable[[Database, Settings, Tenant], Awaitable[str]]
+Make = Callable[[Database, Settings, Principal], Awaitable[str]]
 
 
-async def tenant_itself(database: Database, settings: Settings, tenant: Tenant) -> str:
-    return global_id("Tenant", str(tenant.id))
+async def tenant_itself(database: Database, settings: Settings, owner: Principal) -> str:
+    return global_id("Tenant", str(owner.tenant.id))
 
 
-async def metric(database: Database, settings: Settings, tenant: Tenant) -> str:
+async def metric(database: Database, settings: Settings, owner: Principal) -> str:
     return global_id("Metric", "events")
 
 
-async def event(database: Database, settings: Settings, tenant: Tenant) -> str:
+async def event(database: Database, settings: Settings, owner: Principal) -> str:
     now_ms = int(datetime.now(UTC).timestamp() * 1000)
     made = enriched(timestamp_ms=now_ms, id=uuid4().bytes)
-    batch = batch_of(tenant.id, made)
-    store = Store(database, f"maker-{tenant.slug}")
+    batch = batch_of(owner.tenant.id, made)
+    store = Store(database, f"maker-{owner.tenant.slug}")
     await store.ensure_partitions([batch])
     await store.transact(Partition("maker"), await prepare([batch]), Offset("1-0"), lambda _: (Offset("2-0"), b""))
     moment = datetime.fromtimestamp(now_ms / 1000, UTC)
     return global_id("Event", f"{round((moment - EPOCH).total_seconds() * 1_000_000)}:{UUID(bytes=made.id)}")
 
 
-async def dead_letter(database: Database, settings: Settings, tenant: Tenant) -> str:
+async def dead_letter(database: Database, settings: Settings, owner: Principal) -> str:
     offset = str(uuid4().int % 10**9)
     async with database.as_writer() as session:
-        await session.execute(KEEP, tenant.id, "events.enriched", 0, offset, "aggregate", "reason", b"bytes")
+        await session.execute(KEEP, owner.tenant.id, "events.enriched", 0, offset, "aggregate", "reason", b"bytes")
     return global_id("DeadLetter", str(Place("aggregate", "events.enriched", 0, Offset(offset))))
+
+
+async def api_key(database: Database, settings: Settings, owner: Principal) -> str:
+    asked = KeyRequest(kind=KeyKind.SECRET, name="made", scopes=frozenset({Scope.METRICS_READ}))
+    grantor, master_key = Grantor.operator(owner.tenant.id), settings.master_key_bytes()
+    made = await create_key(database, owner.tenant.id, asked, grantor, master_key=master_key)
+    return global_id("ApiKey", made.key_id)
+
+
+async def question(database: Database, owner: Principal) -> Question:
+    draft = Draft("Visits", "", '{"metric": "events", "range": {"last": "24h"}}', ("made",))
+    return await Questions(database, owner, "request").create(draft, [])
+
+
+async def saved_question(database: Database, settings: Settings, owner: Principal) -> str:
+    return global_id("SavedQuestion", str((await question(database, owner)).id))
+
+
+async def share_link(database: Database, settings: Settings, owner: Principal) -> str:
+    shown = await question(database, owner)
+    made = await create_link(
+        database, owner, "request", "question", shown.id, name="made", terms=Terms(), expires_at=None
+    )
+    return global_id("ShareLink", str(made.link.id))
+
+
+async def session(database: Database, settings: Settings, owner: Principal) -> str:
+    opened = await open_session(
+        database, settings, person_id=PersonId(UUID(str(owner.person_id))), tenant_id=owner.tenant.id,
+        method="password", address="127.0.0.1", agent="", locked=False,
+    )  # fmt: skip
+    return global_id("Session", str(opened.session_id))
+
+
+async def member(database: Database, settings: Settings, owner: Principal) -> str:
+    return global_id("Member", str(owner.person_id))
+
+
+async def invitation(database: Database, settings: Settings, owner: Principal) -> str:
+    authority = Authority.operator(owner.tenant.id)
+    made = await invite_member(database, settings, authority, f"{uuid4().hex}@people.example", Role.VIEWER)
+    return global_id("Invitation", str(made.invitation.id))
 
 
 MAKERS: dict[str, Make] = {
@@ -54,4 +104,10 @@ MAKERS: dict[str, Make] = {
     "Metric": metric,
     "Event": event,
     "DeadLetter": dead_letter,
+    "ApiKey": api_key,
+    "SavedQuestion": saved_question,
+    "ShareLink": share_link,
+    "Session": session,
+    "Member": member,
+    "Invitation": invitation,
 }

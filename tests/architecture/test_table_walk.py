@@ -37,6 +37,8 @@ VALUES: dict[str, dict[str, Any]] = {
     "api_keys": {"kind": "secret"},
     "members": {"role": "viewer"},
     "events": {"retention_class": "self_hosted"},
+    "invitations": {"role": "viewer"},
+    "share_links": {"object_kind": "question"},
     "people": {"email": "x@example.org"},
 }
 WHO = Query("who", (), "-- The tenant of this transaction.", "SELECT current_setting('app.current_tenant') AS tenant")

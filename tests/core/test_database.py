@@ -72,7 +72,7 @@ async def test_what_fails_or_is_cancelled_leaves_nothing_behind(settings: Settin
 async def test_reading_cannot_write(database: Database, tenant: Tenant) -> None:
     with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
         async with database.as_tenant(tenant.id) as session:
-            await session.execute(named("keys", "revoke_key"), tenant.id, "key")
+            await session.execute(named("api_keys", "revoke_key"), tenant.id, "key")
 
 
 async def test_a_role_that_could_bypass_is_refused(settings: Settings) -> None:

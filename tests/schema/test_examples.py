@@ -38,7 +38,7 @@ def test_an_example_is_one_named_operation_of_its_kind_that_fits_the_schema(exam
     (operation,) = document.definitions
     assert isinstance(operation, OperationDefinitionNode) and operation.name is not None
     assert example.kind == {"query": "queries"}.get(operation.operation.value, f"{operation.operation.value}s")
-    assert example.caller in {*map(str, Scope), *map(str, Role), "role admin"}
+    assert example.caller in {*map(str, Scope), *map(str, Role), "role admin", "share link"}
     for text in texts_of(example.variables):
         assert answer_named(text) is None or answer_named(text)[0] in EXAMPLES, text  # type: ignore[index]
 

@@ -7,7 +7,7 @@ import asyncio
 import dataclasses
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -61,8 +61,8 @@ def share_link(tenant: Tenant) -> Caller:
     return Caller(principal, "share:1")
 
 
-def operation(door: GraphQLDoor, caller: Caller, query: str | None, hash: str | None = None) -> Operation:
-    return prepare(door, caller, GraphQLRequest(query, hash=hash), None, "request")
+async def operation(door: GraphQLDoor, caller: Caller, query: str | None, hash: str | None = None) -> Operation:
+    return await prepare(door, caller, GraphQLRequest(query, hash=hash), None, "request")
 
 
 # --- trusted documents
@@ -80,9 +80,9 @@ async def test_a_document_is_run_by_its_hash_in_either_form(door: GraphQLDoor, k
         {"extensions": {"persistedQuery": {"version": 1, "sha256Hash": sha256_of(text)}}},
         {"query": text, "documentId": f"sha256:{sha256_of(text)}"},
     ):
-        answer = await prepare(door, key, request_of(body), None, "request").result()
+        answer = await (await prepare(door, key, request_of(body), None, "request")).result()
         assert answer["data"]["tenant"]["slug"] == key.principal.tenant.slug
-    assert (await operation(door, key, "{ viewer { actor } }").result())["data"]
+    assert (await (await operation(door, key, "{ viewer { actor } }")).result())["data"]
 
 
 @pytest.mark.parametrize(
@@ -112,11 +112,13 @@ async def test_under_only_a_person_and_a_link_run_the_manifest_and_a_key_anythin
     text = "{ viewer { actor } }"
     trusting(door, TrustMode.ONLY, text)
     for caller in (person, share_link):
-        assert (await operation(door, caller, text).result())["data"]["viewer"]["actor"] == caller.principal.actor
-        assert (await operation(door, caller, None, sha256_of(text)).result())["data"]
+        assert (await (await operation(door, caller, text)).result())["data"]["viewer"][
+            "actor"
+        ] == caller.principal.actor
+        assert (await (await operation(door, caller, None, sha256_of(text))).result())["data"]
         with pytest.raises(InvalidRequest, match="Only documents of the manifest"):
-            operation(door, caller, text + " ")
-    assert (await operation(door, key, text + " ").result())["data"]
+            await operation(door, caller, text + " ")
+    assert (await (await operation(door, key, text + " ")).result())["data"]
 
 
 def test_a_manifest_is_made_of_files_and_read_back(tmp_path: Path) -> None:
@@ -157,11 +159,11 @@ async def test_a_share_link_may_not_introspect_and_others_may(
         "{ ...f } fragment f on Query { ... { __schema { queryType { name } } } }",
     ):
         with pytest.raises(InvalidRequest) as refusal:
-            operation(door, share_link, text)
+            await operation(door, share_link, text)
         assert refusal.value.code == "INTROSPECTION_DISABLED"
         for caller in (person, key):
-            assert "errors" not in await operation(door, caller, text).result()
-    assert (await operation(door, share_link, "{ __typename viewer { __typename } }").result())["data"]
+            assert "errors" not in await (await operation(door, caller, text)).result()
+    assert (await (await operation(door, share_link, "{ __typename viewer { __typename } }")).result())["data"]
 
 
 # --- parsed and validated once
@@ -183,7 +185,7 @@ async def test_a_document_is_parsed_and_validated_once_however_often_it_runs(
         for name in counts:
             monkeypatch.setattr(module, name, counted(name, getattr(module, name)))
     for _ in range(3):
-        await operation(door, key, "{ tenant { slug createdAt } }").result()
+        await (await operation(door, key, "{ tenant { slug createdAt } }")).result()
     assert counts == {"parse": 1, "validate": 1}
 
 
@@ -287,9 +289,13 @@ async def waiting_statements(watcher: Any) -> int:
     )
 
 
-async def refused_or_told(asked: Operation) -> str:
+async def answered(asked: Awaitable[Operation]) -> dict[str, Any]:
+    return await (await asked).result()
+
+
+async def refused_or_told(asked: Awaitable[Operation]) -> str:
     try:
-        await asked.result()
+        await (await asked).result()
     except CloudMetricsError as error:
         return error.code
     return "answered"
@@ -327,14 +333,14 @@ async def test_the_database_away_is_an_error_with_its_code(
         raise DatabaseUnavailable(retry_after=2.0)
 
     monkeypatch.setattr(type(door._backends.engine), "answer", away)
-    (error,) = (await operation(door, key, SERIES).result())["errors"]
+    (error,) = (await (await operation(door, key, SERIES)).result())["errors"]
     assert error["extensions"]["code"] == "DATABASE_UNAVAILABLE" and error["extensions"]["retryAfter"] == 2.0
 
 
 async def test_a_caller_is_what_it_was_when_it_asked(door: GraphQLDoor, person: Caller) -> None:
     """Each operation is given a caller that was looked up for it: a role that is lowered holds from the next one on."""
-    before = operation(door, person, "{ tenant { deadLetters { edges { cursor } } } }")
+    before = await operation(door, person, "{ tenant { deadLetters { edges { cursor } } } }")
     lowered = dataclasses.replace(person.principal, role=Role.VIEWER, permissions=ROLE_PERMISSIONS[Role.VIEWER])
-    after = operation(door, Caller(lowered, "person"), "{ tenant { deadLetters { edges { cursor } } } }")
+    after = await operation(door, Caller(lowered, "person"), "{ tenant { deadLetters { edges { cursor } } } }")
     assert "errors" not in await before.result()
     assert (await after.result())["errors"][0]["extensions"]["code"] == "PERMISSION_DENIED"

@@ -14,6 +14,7 @@ from core.errors import CloudMetricsError, InvalidRequest, TooMany
 from core.events import MAX_BODY_BYTES, MAX_DECODED_BYTES
 from core.idempotency import HEADER, Attempt, checked_key
 from core.ingest import Delivery, Ingest
+from core.outcomes import Outcome, cell_of
 from core.permissions import Permission
 from core.ratelimit import Allowance
 from core.retention import Retention
@@ -52,7 +53,13 @@ class IngestDoor:
         settings = services.settings
         retention = Retention.of(settings)
         self._ingest = Ingest(
-            services.database, services.log, services.seen, settings.tenant_topics, retention, services.quota
+            services.database,
+            services.log,
+            services.seen,
+            settings.tenant_topics,
+            retention,
+            services.quota,
+            services.counts,
         )
 
     @property
@@ -66,9 +73,10 @@ class IngestDoor:
         body, sender = await self._identify(request)
         allowance = await take(self._services, sender)
         request.state.headers |= allowance.headers()
-        admit(sender, allowance)
-        check_content_type(request)
-        clear = decompress(body, request.headers.get("content-encoding", ""), MAX_DECODED_BYTES)
+        with counting_refusals(self._services, sender, received_ms):
+            admit(sender, allowance)
+            check_content_type(request)
+            clear = decompress(body, request.headers.get("content-encoding", ""), MAX_DECODED_BYTES)
         origin = Origin.of(request, sender, self._services.settings)
         delivery = origin.delivery(sender, clear, request_id_of(request.scope), received_ms)
         if HEADER in request.headers:
@@ -152,6 +160,23 @@ async def take(services: Services, sender: Sender) -> Allowance:
     """One token of the sender's bucket, at the tier's rate."""
     tier_rate = sender.known.key.tenant.limits.requests_per_minute or UNLIMITED_REQUESTS_PER_MINUTE
     return await services.limiter.take(sender.known.key.id, services.settings.requests_per_minute or tier_rate)
+
+
+class counting_refusals:
+    """Counts a request of a known key that is refused before its events are looked at, as one."""
+
+    def __init__(self, services: Services, sender: Sender, received_ms: int) -> None:
+        self._counts = services.counts
+        self._key = sender.known.key
+        self._received_ms = received_ms
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, CloudMetricsError):
+            tenant_id = self._key.tenant.id
+            self._counts.note(cell_of(tenant_id, self._received_ms, Outcome.REJECTED, error.code, self._key.id))
 
 
 def admit(sender: Sender, allowance: Allowance) -> None:

@@ -37,7 +37,7 @@ from web.crowd import Crowd
 from web.errors import error_body, request_id_of, retry_headers, status_of
 from web.ingest.credentials import Sender, bearer_of, known_by_bearer
 from web.ingest.frames import AUTH_SECONDS, Hello, Ready, ack, body_of, decode_auth, encode, refused
-from web.ingest.rest import Origin, admit, take
+from web.ingest.rest import Origin, admit, counting_refusals, take
 from web.peer import client_address
 from web.services import Services
 from web.sockets import MessageBudget, ProtocolViolation, ReaderGone, Speaker
@@ -235,9 +235,11 @@ class IngestConnection:
             sender = await self._known_still()
             assert sender is not None
             allowance = await take(self._services, sender)
-            admit(sender, allowance)
+            with counting_refusals(self._services, sender, received_ms):
+                admit(sender, allowance)
+                body = body_of(message)
             origin = Origin.of(self._socket, sender, self._services.settings)
-            delivery = origin.delivery(sender, body_of(message), request_id, received_ms)
+            delivery = origin.delivery(sender, body, request_id, received_ms)
             return ack(seq, await self._ingest.accept(delivery), allowance)
         except CloudMetricsError as refusal:
             if status_of(refusal) == 500:

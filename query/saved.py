@@ -1,0 +1,133 @@
+"""A question as it is saved: the JSON that the API's input `MetricQuery` takes, so that what is stored can be read,
+exported and asked again as it is."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from core.errors import BadInput
+from query.calendar import buckets_of
+from query.question import (
+    DEFAULT_LIMIT,
+    DEFAULT_PERCENTILES,
+    DimensionFilter,
+    FilterOp,
+    Interval,
+    MetricQuestion,
+    bad,
+    check_question,
+)
+
+
+class SavedRange(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """`{"last"}`, or `{"from", "to"}`."""
+
+    last: str | None = None
+    from_: datetime | None = msgspec.field(default=None, name="from")
+    to: datetime | None = None
+
+
+class SavedFilter(msgspec.Struct, forbid_unknown_fields=True):
+    """One condition."""
+
+    dimension: str
+    op: FilterOp
+    values: tuple[str, ...]
+
+    def to_domain(self) -> DimensionFilter:
+        return DimensionFilter(self.dimension, self.op, self.values)
+
+
+class SavedQuery(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    """The whole. A field that is added later has a default, as in the API."""
+
+    metric: str
+    range: SavedRange
+    interval: Interval = Interval.AUTO
+    timezone: str = "UTC"
+    filters: tuple[SavedFilter, ...] = ()
+    group_by: tuple[str, ...] = ()
+    limit: int = DEFAULT_LIMIT
+    include_bots: bool = False
+    percentiles: tuple[float, ...] = DEFAULT_PERCENTILES
+
+    @classmethod
+    def of(cls, question: MetricQuestion) -> SavedQuery:
+        return cls(
+            metric=question.metric,
+            range=SavedRange(question.last, question.from_, question.to),
+            interval=question.interval,
+            timezone=question.timezone,
+            filters=saved_filters(question.filters),
+            group_by=question.group_by,
+            limit=question.limit,
+            include_bots=question.include_bots,
+            percentiles=question.percentiles,
+        )
+
+    def to_domain(self) -> MetricQuestion:
+        return MetricQuestion(
+            metric=self.metric,
+            last=self.range.last,
+            from_=self.range.from_,
+            to=self.range.to,
+            interval=self.interval,
+            timezone=self.timezone,
+            filters=tuple(f.to_domain() for f in self.filters),
+            group_by=self.group_by,
+            limit=self.limit,
+            include_bots=self.include_bots,
+            percentiles=self.percentiles,
+        )
+
+
+def saved_filters(filters: tuple[DimensionFilter, ...]) -> tuple[SavedFilter, ...]:
+    return tuple(SavedFilter(f.dimension, f.op, f.values) for f in filters)
+
+
+def write_query(question: MetricQuestion) -> str:
+    """A question as JSON."""
+    return msgspec.json.encode(SavedQuery.of(question)).decode()
+
+
+def read_query(text: str) -> MetricQuestion:
+    """The question that was saved; whether it can still be asked, `check_question` says.
+
+    Raises:
+        BadInput: it was saved in a form that is no longer read.
+    """
+    try:
+        return msgspec.json.decode(text, type=SavedQuery).to_domain()
+    except msgspec.DecodeError as error:
+        raise bad("query_no_longer_fits", "query", f"What is saved is no question of this version: {error}") from None
+
+
+def write_filters(filters: tuple[DimensionFilter, ...]) -> str:
+    return msgspec.json.encode(saved_filters(filters)).decode()
+
+
+def read_filters(text: str) -> tuple[DimensionFilter, ...]:
+    """Conditions that were saved. Raises BadInput as `read_query`."""
+    try:
+        return tuple(f.to_domain() for f in msgspec.json.decode(text, type=tuple[SavedFilter, ...]))
+    except msgspec.DecodeError as error:
+        raise BadInput(f"What is saved is no condition of this version: {error}", code="query_no_longer_fits") from None
+
+
+def as_json(question: MetricQuestion) -> Any:
+    """A question as plain JSON values."""
+    return msgspec.to_builtins(SavedQuery.of(question))
+
+
+def check_saved(question: MetricQuestion, now: datetime) -> None:
+    """Whether a question can be asked, as it is to be saved or as it was.
+
+    Raises:
+        BadInput: names the field, the limit and the remedy.
+    """
+    check_question(question)
+    start, end = question.span(now)
+    buckets_of(question.interval, start, end, question.zone())

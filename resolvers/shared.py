@@ -1,0 +1,117 @@
+"""What a share link shows: its one object, as its terms allow, and nothing wider."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from core.errors import NotFound, PermissionDenied
+from core.questions import KIND as QUESTION
+from core.questions import Question
+from core.shares import ShareGrant
+from query.answer import Answer
+from query.narrowing import Range, narrowed
+from query.question import DimensionFilter, MetricQuestion
+from query.saved import read_filters
+from resolvers.context import Context, Loaders
+from resolvers.questions import load_question, query_of
+from resolvers.series import Frame, SeriesStream, answer_series
+
+# How long a stream goes on with a question that was edited meanwhile.
+RELOAD_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class SharedQuestion:
+    """A question as a link shows it."""
+
+    question: Question
+    grant: ShareGrant
+
+    @property
+    def metric(self) -> MetricQuestion:
+        return query_of(self.question)
+
+    def narrowed(self, range: Range, filters: Sequence[DimensionFilter]) -> MetricQuestion:
+        """What the bearer asks, with the link's conditions.
+
+        Raises:
+            BadInput: it would be more than is shared.
+        """
+        terms = self.grant.terms
+        return narrowed(
+            self.metric,
+            locked=read_filters(terms.locked_filters),
+            ranges=terms.ranges,
+            dimensions=terms.filter_dimensions,
+            range=range,
+            filters=filters,
+            now=datetime.now(UTC),
+        )
+
+
+async def shared_question(context: Context) -> SharedQuestion | None:
+    """The question that the caller's link shows; None when it shows something else.
+
+    Raises:
+        NotFound: it is gone.
+    """
+    grant = context.share
+    if grant is None:
+        raise PermissionDenied("Only a share link has a shared object.")
+    if grant.object_kind != QUESTION:
+        return None
+    question = await load_question(context, grant.object_id)
+    if question is None:
+        raise NotFound("What this link showed is gone.")
+    return SharedQuestion(question, grant)
+
+
+async def shared_object(context: Context) -> SharedQuestion:
+    """Whatever the caller's link shows. Raises NotFound: it is gone."""
+    found = await shared_question(context)
+    if found is None:
+        raise NotFound("What this link showed is gone.")
+    return found
+
+
+async def answer_shared(
+    context: Context, shared: SharedQuestion, range: Range, filters: Sequence[DimensionFilter]
+) -> tuple[Answer, MetricQuestion]:
+    """A shared question's answer.
+
+    Raises:
+        BadInput: it would be more than is shared, or cannot be asked; TooMany: the link's budget is spent.
+    """
+    metric = shared.narrowed(range, filters)
+    return await answer_series(context, metric), metric
+
+
+async def shared_frames(
+    context: Context, range: Range, filters: Sequence[DimensionFilter], resume_from: str | None
+) -> AsyncIterator[Frame]:
+    """A shared question as it changes. When it is edited, a GAP and what it is now follow.
+
+    Raises:
+        as `answer_shared`; NotFound when it is gone.
+    """
+    shared = await shared_object(context)
+    while True:
+        edited, looked_at = shared, time.monotonic()
+        async with aclosing(SeriesStream(context, shared.narrowed(range, filters)).frames(resume_from)) as frames:  # type: ignore[type-var]
+            async for frame in frames:
+                yield frame
+                if time.monotonic() - looked_at > RELOAD_SECONDS:
+                    looked_at = time.monotonic()
+                    edited = await shared_object(_anew(context))
+                    if edited.question.revision != shared.question.revision:
+                        break
+        shared, resume_from = edited, frame.cursor
+
+
+def _anew(context: Context) -> Context:
+    """The same caller with loaders that know nothing yet."""
+    return replace(context, loaders=Loaders(context.backends.database, context.principal.tenant.id))

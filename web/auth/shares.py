@@ -1,0 +1,97 @@
+"""Share links as the doors know them: looked up once, kept five seconds; uses are counted some seconds at once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter, OrderedDict
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+from core.database import Database, answered_within
+from core.errors import CloudMetricsError, Unauthenticated
+from core.keys import hash_secret
+from core.queries import named
+from core.shares import ShareGrant, find_grant, is_well_formed
+from web.auth.callers import Caller
+
+log = logging.getLogger(__name__)
+
+FRESH_SECONDS = 5.0
+LOOK_UP_SECONDS = 2.0
+# Uses that a process has not written yet are lost when it is killed.
+NOTE_SECONDS = 5.0
+MAX_ENTRIES = 10_000
+NOTE_USES = named("shares", "note_uses")
+
+
+@dataclass(slots=True)
+class _Entry:
+    grant: ShareGrant | None
+    looked_up_at: float
+
+
+class LinkRing:
+    """The cache in front of the doorkeeper. What ended is refused within `FRESH_SECONDS`, and everything while the
+    database is away: unlike ingest, what a link shows needs it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
+        self._uses: Counter[tuple[UUID, UUID]] = Counter()
+        self._noting: asyncio.Task[None] | None = None
+
+    async def caller(self, token: str) -> Caller:
+        """Who bears a token.
+
+        Raises:
+            Unauthenticated: unknown, revoked, expired, its object or its maker's right gone: told apart nowhere.
+            DatabaseUnavailable: it cannot be looked up now.
+        """
+        entry = self._entries.get(key := hash_secret(token)) if is_well_formed(token) else _Entry(None, 0.0)
+        if entry is None or (is_well_formed(token) and time.monotonic() - entry.looked_up_at > FRESH_SECONDS):
+            entry = await self._look_up(key, token)
+        grant = entry.grant
+        if grant is None or grant.expires_at <= datetime.now(UTC):
+            raise Unauthenticated("The share link is unknown, or has ended.", code="invalid_share_link")
+        return Caller(grant.principal(), f"share_link:{grant.link_id}", share=grant)
+
+    def count(self, grant: ShareGrant) -> None:
+        """One use; written within `NOTE_SECONDS`."""
+        self._uses[grant.tenant.id, grant.link_id] += 1
+        if self._noting is None or self._noting.done():
+            self._noting = asyncio.create_task(self._note_soon())
+
+    async def close(self) -> None:
+        """Writes the uses that are not written yet, if the database is there."""
+        if self._noting is not None:
+            self._noting.cancel()
+            await asyncio.gather(self._noting, return_exceptions=True)
+        await self._note()
+
+    async def _look_up(self, key: bytes, token: str) -> _Entry:
+        grant = await answered_within(LOOK_UP_SECONDS, find_grant(self._database, token))
+        entry = self._entries[key] = _Entry(grant, time.monotonic())
+        self._entries.move_to_end(key)
+        while len(self._entries) > MAX_ENTRIES:
+            self._entries.popitem(last=False)
+        return entry
+
+    async def _note_soon(self) -> None:
+        while self._uses:
+            await asyncio.sleep(NOTE_SECONDS)
+            await self._note()
+
+    async def _note(self) -> None:
+        noted, self._uses = self._uses, Counter()
+        try:
+            if noted:
+                async with self._database.as_doorkeeper(is_write=True) as session:
+                    # In one order, so that two processes never wait for each other.
+                    for (tenant_id, link_id), uses in sorted(noted.items()):
+                        await session.execute(NOTE_USES, tenant_id, link_id, uses)
+        except CloudMetricsError as error:
+            self._uses.update(noted)
+            log.warning("uses of share links wait", extra={"action": "worker_retry", "code": error.code})
