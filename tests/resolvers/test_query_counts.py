@@ -4,10 +4,12 @@ documented operation takes."""
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from core import invitations
 from core.database import Database
 from core.eventlog import Offset, Partition
 from core.queries import named
@@ -76,7 +78,11 @@ async def asker(door: GraphQLDoor, database: Database, settings: Settings, tenan
 
 
 @pytest.fixture
-async def runner(door: GraphQLDoor, database: Database, settings: Settings, tenant: Tenant) -> Runner:
+async def runner(
+    door: GraphQLDoor, database: Database, settings: Settings, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> Runner:
+    # An example that sends again what another has just sent.
+    monkeypatch.setattr(invitations, "RESEND_PAUSE", timedelta(0))
     await keep_letters(database, tenant, 5)
     callers = await callers_of(database, settings, tenant)
     return Runner(door, EXAMPLES, callers)
