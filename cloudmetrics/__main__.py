@@ -35,6 +35,8 @@ COMMANDS = {
     "store": "how events are stored; move them from partitions to TimescaleDB",
     "services": "start Apache Kafka, and fetch TimescaleDB, for trying the larger sizes here",
     "auth": "list and rotate the keys that sign access tokens",
+    "member": "invite, list, promote and remove the people of a tenant",
+    "outbox": "mail that was not sent yet, with its text and links",
     "key": "create, list, revoke and rotate API keys",
 }
 

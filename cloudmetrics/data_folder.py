@@ -162,8 +162,9 @@ class DataFolder:
         return Settings.from_env({**environ, **made})
 
     def keep_log(self, settings: Settings) -> None:
-        """Notes which log the instance runs on, for the commands that talk to it."""
-        self.write("log", {name: getattr(settings, name) for name in LOG_SETTINGS})
+        """Notes which log the instance runs on, and what links to it begin with, for the commands that talk to it."""
+        kept = {name: getattr(settings, name) for name in LOG_SETTINGS}
+        self.write("log", {**kept, "public_url": settings.public_base})
 
     def keep_store(self, settings: Settings) -> None:
         """Notes where TimescaleDB is: tables of its can be opened with it alone, at this start and every later one."""

@@ -1,5 +1,9 @@
-"""uvicorn's HTTP protocol, with what an answer without end needs: word that the server stops, and a way to cut a
-connection whose reader takes nothing. Other servers give neither: the stream then ends with the process."""
+"""uvicorn's HTTP protocol, with what its settings cannot say: how much of a head it keeps; and for an answer without
+end, word that the server stops, and a way to cut a connection whose reader takes nothing.
+
+The parser keeps what is not whole yet, a header of 500 MB too. Counted is what arrives without any progress: without
+the end of a head, a piece of a body, or the end of a message; so trailers and chunk extensions are counted as well.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,39 @@ from collections.abc import Callable
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+MAX_HEAD_BYTES = 64 * 1024
 STOPPING = "stopping"
 ABORT = "abort"
+_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\nconnection: close\r\n"
+_BODY = b'{"error":{"code":"head_too_large","message":"The request line and headers have more than 65536 bytes."}}'
 
 
 class HttpProtocol(HttpToolsProtocol):
     """One connection; the server is given this class."""
+
+    _has_progressed = False
+    _kept_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        self._has_progressed = False
+        super().data_received(data)
+        self._kept_bytes = 0 if self._has_progressed else self._kept_bytes + len(data)
+        if self._kept_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            length = b"content-length: " + str(len(_BODY)).encode() + b"\r\n\r\n"
+            self.transport.write(_TOO_LARGE + length + _BODY)
+            self.transport.close()
+
+    def on_headers_complete(self) -> None:
+        self._has_progressed = True
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._has_progressed = True
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._has_progressed = True
+        super().on_message_complete()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -28,12 +59,12 @@ class HttpProtocol(HttpToolsProtocol):
 
 
 def stopping_of(scope: Scope) -> asyncio.Event:
-    """What is set when the server stops."""
+    """What is set when the server stops; never by another server than ours."""
     event: asyncio.Event = scope["state"].setdefault(STOPPING, asyncio.Event())
     return event
 
 
 def abort_of(scope: Scope) -> Callable[[], None]:
-    """What cuts the connection at once."""
+    """What cuts the connection at once; nothing with another server than ours."""
     abort: Callable[[], None] = scope["state"].get(ABORT, lambda: None)
     return abort

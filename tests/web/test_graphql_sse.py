@@ -12,7 +12,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from core import accounts
+from core import api_keys
+from core.audit import Author
 from core.database import Database
 from core.settings import Settings
 from core.tenancy import Tenant
@@ -181,7 +182,7 @@ async def test_a_key_that_is_revoked_ends_its_streams_with_the_reason(
     key, secret = await make_key(database, settings, tenant)
     asked = asyncio.create_task(whole(web, secret, STREAM))
     await until(lambda: web.readers() == 1)
-    await accounts.revoke_key(database, key.tenant, key.id)
+    await api_keys.revoke_key(database, key.tenant.id, key.id, Author.operator(key.tenant.id))
     async with asyncio.timeout(15):
         _, found = await asked
     assert found[-1][0] == "complete"
