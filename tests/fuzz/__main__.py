@@ -9,8 +9,19 @@ import tempfile
 from pathlib import Path
 
 from tests.attacks.cpu import cpu_ms
-from tests.conftest import start_instance
-from tests.fuzz.run import run
+from tests.conftest import Instance, start_instance
+from tests.fuzz.run import Tally, run
+
+TELL_SECONDS = 30.0
+
+
+async def told(instance: Instance, operations: int, seed: int) -> Tally:
+    """A run that says every half a minute how far it is."""
+    tally = Tally()
+    running = asyncio.create_task(run(instance.url, instance.secret_key, operations=operations, seed=seed, tally=tally))
+    while not (await asyncio.wait({running}, timeout=TELL_SECONDS))[0]:
+        print(f"{tally.sent} sent, {len(tally.faults)} faults", file=sys.stderr, flush=True)
+    return running.result()
 
 
 def main() -> int:
@@ -22,7 +33,7 @@ def main() -> int:
         instance = start_instance(Path(folder) / "data", "--empty")
         try:
             web = instance.pid("web")
-            tally = asyncio.run(run(instance.url, instance.secret_key, operations=given.operations, seed=given.seed))
+            tally = asyncio.run(told(instance, given.operations, given.seed))
             spent = cpu_ms(web) / 1000 if instance.pid("web") == web else float("nan")
         finally:
             instance.cli("down")

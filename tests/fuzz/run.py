@@ -35,9 +35,11 @@ class Tally:
         return sum(self.statuses.values())
 
 
-async def run(url: str, secret: str, *, operations: int, seed: int, concurrency: int = 8) -> Tally:
+async def run(
+    url: str, secret: str, *, operations: int, seed: int, tally: Tally | None = None, concurrency: int = 8
+) -> Tally:
     """Sends so many. The same seed makes the same operations, but for ids that the instance has given."""
-    tally, made = Tally(), Operations(schema._schema, seed)
+    tally, made = tally or Tally(), Operations(schema._schema, seed)
     left = operations
     started = time.monotonic()
 

@@ -33,8 +33,8 @@ def test_most_damaged_requests_are_others() -> None:
 
 @pytest.mark.slow
 def test_no_operation_is_answered_with_a_fault_of_ours(instance: Instance) -> None:
-    tally = asyncio.run(run(instance.url, instance.secret_key, operations=2500, seed=20))
-    assert tally.faults == [] and tally.sent == 2500
-    assert tally.statuses[200] > 500 and len(tally.codes) > 10
+    tally = asyncio.run(run(instance.url, instance.secret_key, operations=1500, seed=20))
+    assert tally.faults == [] and tally.sent == 1500
+    assert tally.statuses[200] > 300 and len(tally.codes) > 10
     for log in (instance.data / "logs").glob("*.log"):
         assert "Traceback" not in log.read_text(errors="replace"), log.name
