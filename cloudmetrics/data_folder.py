@@ -152,6 +152,8 @@ class DataFolder:
         made = {f"{PREFIX}{role.upper()}_URL": self.database_url(role) for role in ROLES}
         made[f"{PREFIX}REDIS_URL"] = f"unix://{quote(str(self.valkey_socket))}?db=0"
         made[f"{PREFIX}MASTER_KEY"] = self.secrets()["master_key"]
+        if not environ.get(f"{PREFIX}EXPORT_FOLDER"):
+            made[f"{PREFIX}EXPORT_FOLDER"] = str(self.path / "exports")
         if f"{PREFIX}TIMESCALEDB" not in environ:
             made[f"{PREFIX}TIMESCALEDB"] = self.read("store").get("timescaledb", "")
         if f"{PREFIX}XMLSEC1" not in environ:
@@ -165,8 +167,9 @@ class DataFolder:
         return Settings.from_env({**environ, **made})
 
     def keep_log(self, settings: Settings) -> None:
-        """Notes which log the instance runs on, for the commands that talk to it."""
-        self.write("log", {name: getattr(settings, name) for name in LOG_SETTINGS})
+        """Notes which log the instance runs on, and what links to it begin with, for the commands that talk to it."""
+        kept = {name: getattr(settings, name) for name in LOG_SETTINGS}
+        self.write("log", {**kept, "public_url": settings.public_base})
 
     def keep_store(self, settings: Settings) -> None:
         """Notes where TimescaleDB is: tables of its can be opened with it alone, at this start and every later one."""

@@ -22,6 +22,7 @@ LOCK = named("members", "lock_members")
 STANDING_OF = named("members", "standing_of")
 LAST_SEEN = named("members", "last_seen").text
 FIND = named("members", "find_member").filled(last_seen=LAST_SEEN)
+FIND_BY_EMAIL = named("members", "find_member_by_email").filled(last_seen=LAST_SEEN)
 LIST = named("members", "list_members").filled(last_seen=LAST_SEEN)
 LOAD = named("members", "load_members").filled(last_seen=LAST_SEEN)
 COUNT = named("members", "count_members")
@@ -185,6 +186,19 @@ async def count_members(database: Database, tenant_id: TenantId, search: str) ->
     async with database.as_tenant(tenant_id) as session:
         row = await session.fetchrow(COUNT, search)
     return int(row["count"]) if row else 0
+
+
+async def find_member(database: Database, tenant_id: TenantId, email: str) -> Member:
+    """The member with an e-mail.
+
+    Raises:
+        NotFound: there is none.
+    """
+    async with database.as_tenant(tenant_id) as session:
+        row = await session.fetchrow(FIND_BY_EMAIL, email)
+    if row is None:
+        raise NotFound("There is no member with that e-mail.", field="email")
+    return member_of(row)
 
 
 async def load_members(database: Database, tenant_id: TenantId, ids: Sequence[UUID]) -> list[Member | None]:

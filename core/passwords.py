@@ -33,9 +33,10 @@ PASSES = 2
 LANES = 1
 SALT_BYTES, TAG_BYTES = 16, 32
 HASHING_AT_ONCE = 2
-# Two seconds' worth: who comes then would have gone before its turn.
-MOST_WAITING = 40
-NICENESS = 10
+# A second's worth on an idle machine; who comes then is told to come back, and so is who waited too long on a busy one.
+MOST_WAITING = 20
+WAIT_SECONDS = 8.0
+NICENESS = 5
 # Shorter ones are within too many good passwords.
 LEAST_PART = 4
 LEAST_DIFFERENT = 5
@@ -143,12 +144,20 @@ class Passwords:
 
     async def _run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         if self._waiting >= MOST_WAITING:
-            raise Unavailable("Too many sign-ins at once; try again in a moment.", retry_after=2.0, code="sign_in_busy")
+            raise _busy()
         self._waiting += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *args, **kwargs))
+            # One that has not begun is taken out of the row when its time is over; one that has goes on to its end.
+            async with asyncio.timeout(WAIT_SECONDS):
+                return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *args, **kwargs))
+        except TimeoutError:
+            raise _busy() from None
         finally:
             self._waiting -= 1
+
+
+def _busy() -> Unavailable:
+    return Unavailable("Too many sign-ins at once; try again in a moment.", retry_after=2.0, code="sign_in_busy")
 
 
 def _prepared(password: str) -> str:

@@ -127,6 +127,8 @@ def verified(text: str, key: RSAKey, *, issuer: str, now: int) -> AccessToken:
         raise Unauthenticated("The access token has expired; refresh it.", code="token_expired") from None
     except (JoseError, ValueError, TypeError, RecursionError):
         raise invalid() from None
+    if checked.exp - checked.iat > ACCESS_SECONDS:
+        raise invalid()
     return AccessToken(PersonId(checked.sub), SessionId(checked.sid), TenantId(checked.tid), checked.iat, checked.exp)
 
 

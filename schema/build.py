@@ -11,12 +11,14 @@ from strawberry.schema.config import StrawberryConfig
 from core.permissions import Permission
 from resolvers.nodes import resolve_node, resolve_nodes
 from schema.api_keys import ApiKey, ApiKeyMutations
+from schema.audit import AuditEntry, AuditMutations
 from schema.costs import Costs, costs_of
 from schema.dead_letters import DeadLetter, DeadLetterMutations
 from schema.events import Event
 from schema.guarded import guarded
 from schema.ingest import IngestMutations
 from schema.invitations import Invitation, InvitationMutations
+from schema.jobs import Job, JobMutations
 from schema.members import Member, MemberMutations
 from schema.metrics import Breakdown, Metric, MetricSeries, resolve_breakdown, resolve_series
 from schema.node import Node
@@ -74,6 +76,8 @@ class Mutation(
     ShareMutations,
     MemberMutations,
     InvitationMutations,
+    AuditMutations,
+    JobMutations,
     SignInMutations,
 ):
     pass
@@ -102,6 +106,8 @@ schema = QuietSchema(
         SharedQuestion,
         Member,
         Invitation,
+        AuditEntry,
+        Job,
         SignInConnection,
         SignInIdentity,
     ],

@@ -8,13 +8,14 @@ and `docs/api/permissions.md` is made from the same declarations.
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import isawaitable
 from typing import Annotated, Any, TypeVar, Union
 
 import strawberry
 from strawberry import Info
 from strawberry.extensions import FieldExtension
 
-from core.errors import CloudMetricsError
+from core.errors import CloudMetricsError, PermissionDenied
 from core.permissions import OF_EVERYBODY, Permission
 from schema.refusals import (
     ConflictError,
@@ -51,17 +52,22 @@ class Guard(FieldExtension):
 
     async def resolve_async(self, next_: Callable[..., Any], source: Any, info: Info, **kwargs: Any) -> Any:
         info.context.principal.require(self.permission)
-        return await next_(source, info, **kwargs)
+        found = next_(source, info, **kwargs)
+        # A subscription's resolver gives a generator, which is nothing to wait for.
+        return await found if isawaitable(found) else found
 
 
 class Refuse(FieldExtension):
-    """Answers an expected error as one of the union's types, its path within `input`. The last of a field's extensions
-    is the outermost: it stands around `Guard`."""
+    """Answers an expected error as one of the union's types, its path within `input`; who may not leaves an entry in
+    the audit trail. The last of a field's extensions is the outermost: it stands around `Guard`."""
 
     async def resolve_async(self, next_: Callable[..., Any], source: Any, info: Info, **kwargs: Any) -> Any:
         try:
             return await next_(source, info, **kwargs)
         except CloudMetricsError as error:
+            if isinstance(error, PermissionDenied):
+                context = info.context
+                await context.backends.refused.note(context.author, info.field_name, error.message)
             return typed_error(error, ["input"])
 
 

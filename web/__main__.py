@@ -20,6 +20,7 @@ from core.heap import settle_heap
 from core.settings import PREFIX, Settings
 from core.telemetry import start_logging
 from web.app import create_app
+from web.http_protocol import HttpProtocol
 from web.shared_server import ConnectionCounts, SharedServer
 from web.socket_protocol import MAX_MESSAGE_BYTES, SocketProtocol
 from web.workers import Workers, listen
@@ -87,7 +88,7 @@ def config_of(app: ASGIApp, settings: Settings) -> uvicorn.Config:
         app,
         host=settings.host,
         port=settings.port,
-        http="httptools",
+        http=HttpProtocol,
         ws=SocketProtocol,
         ws_max_size=MAX_MESSAGE_BYTES,
         ws_ping_interval=PING_SECONDS,

@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from core.errors import CloudMetricsError, InvalidRequest, NotFound
+from core.exports import PATH
 from core.settings import Settings
 from schema.build import schema
 from web.auth.links import ACCEPT, FORGOT, INVITATION_PAGE, RESET, RESET_PAGE, LinkDoor
@@ -22,6 +23,7 @@ from web.auth.provider_sign_in import ProviderSignIn
 from web.auth.saml_door import SamlDoor
 from web.auth.sign_in import SignInDoor
 from web.errors import RequestLayer, error_body, request_id_of, retry_headers, status_of
+from web.exports import ExportDownloads
 from web.graphql_door import GraphQLDoor
 from web.graphql_http import GraphQLHttp
 from web.graphql_ws import GraphQLSockets
@@ -65,6 +67,7 @@ def routes_of(services: Services, ingest: IngestDoor) -> list[BaseRoute]:
         Route("/v1/events", ingest.post, methods=["POST"]),
         Route("/v1/events", ingest.options, methods=["OPTIONS"]),
         WebSocketRoute(INGEST_PATH, IngestSockets(services, ingest.ingest).connect),
+        Route(PATH + "{token}", ExportDownloads(services).get, methods=["GET", "HEAD"]),
         Route("/auth/connections/{tenant}", saml.ways),
         Route("/auth/oauth/{connection}/start", oidc.start),
         Route("/auth/oauth/{connection}/callback", oidc.callback),

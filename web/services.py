@@ -18,6 +18,7 @@ from core.outcomes import IngestCounts
 from core.passwords import Passwords
 from core.quota import MonthQuota
 from core.ratelimit import RateLimiter
+from core.refused_writes import RefusedWrites
 from core.seen import SeenIds
 from core.settings import Settings
 from core.sign_in import SignIn
@@ -50,6 +51,7 @@ class Services:
     attempts: Attempts
     sign_in: SignIn
     counts: IngestCounts
+    refused: RefusedWrites
     saml: SamlPool
 
 
@@ -89,7 +91,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         stack.push_async_callback(links.close)
         budgets = Budgets(settings.redis_url, settings.web_workers)
         stack.push_async_callback(budgets.close)
+        refused = RefusedWrites(database, limiter)
+        stack.push_async_callback(refused.close)
         yield Services(
             settings, database, log, limiter, seen, live, keys, links, budgets, quota, idempotency,
-            sessions, passwords, attempts, sign_in, counts, saml,
+            sessions, passwords, attempts, sign_in, counts, refused, saml,
         )  # fmt: skip

@@ -16,6 +16,12 @@ SELECT m.person_id, p.name, coalesce(p.email, p.asserted_email, '') AS email, m.
 FROM members m JOIN people p ON p.id = m.person_id
 WHERE m.tenant_id = (SELECT current_setting('app.current_tenant')::uuid) AND m.person_id = $1;
 
+-- find_member_by_email(email)
+-- One member, as the operator names it.
+SELECT m.person_id, p.name, p.email, m.role, m.created_at AS since, {last_seen} AS last_seen_at
+FROM members m JOIN people p ON p.id = m.person_id
+WHERE m.tenant_id = (SELECT current_setting('app.current_tenant')::uuid) AND p.email = $1;
+
 -- load_members(person_ids)
 -- Some members.
 SELECT m.person_id, p.name, coalesce(p.email, p.asserted_email, '') AS email, m.role, m.created_at AS since, {last_seen} AS last_seen_at

@@ -10,7 +10,7 @@ SELECT id, coalesce(email, '') AS email, name, password_hash, password_changed_a
 
 -- list_memberships(person_id)
 -- A person's tenants: where it was last, first; then by how long it is there.
-SELECT t.id AS tenant_id, t.slug, t.name, t.tier, t.created_at, t.is_demo, m.role, m.created_at AS since
+SELECT t.id AS tenant_id, t.slug, t.name, t.tier, t.created_at, t.is_demo, t.ends_at, m.role, m.created_at AS since
 FROM members m JOIN tenants t ON t.id = m.tenant_id
 LEFT JOIN LATERAL (
     SELECT max(s.last_used_at) AS at FROM sessions s
@@ -21,7 +21,7 @@ ORDER BY used.at DESC NULLS LAST, m.created_at, t.slug;
 
 -- list_memberships_by_slug(person_id, most, after, only)
 -- A page of them by slug, or (not null) the one.
-SELECT t.id AS tenant_id, t.slug, t.name, t.tier, t.created_at, t.is_demo, m.role, m.created_at AS since
+SELECT t.id AS tenant_id, t.slug, t.name, t.tier, t.created_at, t.is_demo, t.ends_at, m.role, m.created_at AS since
 FROM members m JOIN tenants t ON t.id = m.tenant_id
 WHERE m.person_id = $1 AND ($3::text IS NULL OR t.slug > $3) AND ($4::uuid IS NULL OR t.id = $4)
 ORDER BY t.slug LIMIT $2;

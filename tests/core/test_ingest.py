@@ -54,7 +54,7 @@ async def test_an_id_that_claims_to_be_of_tomorrow_is_looked_up_as_any_other(
 ) -> None:
     """The cache has forgotten it, and its own time says that the ledger cannot have it: the ledger is asked."""
     tomorrow = new_event_id(int(time.time() * 1000) + 86_400_000)
-    counted = batch_of(key.tenant.id, enriched(id=tomorrow.bytes))
+    counted = batch_of(key.tenant.id, enriched(id=tomorrow.bytes), retention_class="free")
     store, partition = Store(database, "test"), Partition(ENRICHED, 0)
     await store.ensure_partitions([counted])
     await store.transact(partition, await prepare([counted]), Offset("0"), lambda _: (Offset("1"), b""))
@@ -71,7 +71,7 @@ async def test_with_the_log_elsewhere_events_are_taken_while_nobody_remembers_id
         name = "kafka"
 
     old, new = new_event_id(int(time.time() * 1000)), new_event_id(int(time.time() * 1000))
-    counted = batch_of(key.tenant.id, enriched(id=old.bytes))
+    counted = batch_of(key.tenant.id, enriched(id=old.bytes), retention_class="free")
     store, partition = Store(database, "elsewhere"), Partition(ENRICHED, 0)
     await store.ensure_partitions([counted])
     await store.transact(partition, await prepare([counted]), Offset("0"), lambda _: (Offset("1"), b""))

@@ -26,5 +26,5 @@ def enriched(**fields: Any) -> EnrichedEvent:
     return EnrichedEvent(**{**base, **fields})
 
 
-def batch_of(tenant_id: UUID, *events: EnrichedEvent) -> EnrichedBatch:
-    return EnrichedBatch(tenant_id, "self_hosted", "key_test", "request", NOW_MS, list(events))
+def batch_of(tenant_id: UUID, *events: EnrichedEvent, retention_class: str = "self_hosted") -> EnrichedBatch:
+    return EnrichedBatch(tenant_id, retention_class, "key_test", "request", NOW_MS, list(events))

@@ -99,5 +99,5 @@ class Client:
 
 @pytest.fixture
 async def client(web: RunningWeb) -> AsyncIterator[Client]:
-    async with httpx2.AsyncClient(timeout=20) as http:
+    async with httpx2.AsyncClient(timeout=60) as http:
         yield Client(web.url, http)

@@ -1,0 +1,41 @@
+"""uvicorn's HTTP protocol, with a bound that its settings cannot set: how much of a head it keeps.
+
+The parser keeps what is not whole yet, a header of 500 MB too. Counted is what arrives without any progress: without
+the end of a head, a piece of a body, or the end of a message; so trailers and chunk extensions are counted as well.
+"""
+
+from __future__ import annotations
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MAX_HEAD_BYTES = 64 * 1024
+_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\nconnection: close\r\n"
+_BODY = b'{"error":{"code":"head_too_large","message":"The request line and headers have more than 65536 bytes."}}'
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """One connection; the server is given this class."""
+
+    _has_progressed = False
+    _kept_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        self._has_progressed = False
+        super().data_received(data)
+        self._kept_bytes = 0 if self._has_progressed else self._kept_bytes + len(data)
+        if self._kept_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            length = b"content-length: " + str(len(_BODY)).encode() + b"\r\n\r\n"
+            self.transport.write(_TOO_LARGE + length + _BODY)
+            self.transport.close()
+
+    def on_headers_complete(self) -> None:
+        self._has_progressed = True
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._has_progressed = True
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._has_progressed = True
+        super().on_message_complete()
