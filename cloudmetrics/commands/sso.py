@@ -105,7 +105,7 @@ async def _create(
     asked = ConnectionAsked(
         name=args.name,
         oidc=OidcAsked(args.issuer, args.client_id, secret) if is_oidc or args.issuer or args.client_id else None,
-        saml=SamlAsked(metadata, None, None, None, None) if not is_oidc or metadata else None,
+        saml=SamlAsked(metadata, None, None, None, None) if not is_oidc or metadata is not None else None,
         allowed_domains=args.domain,
         default_role=Role(args.role) if args.role else None,
     )
