@@ -382,7 +382,7 @@ async def test_o6_an_asserted_address_accepts_no_invitation_to_it(
         f"{site.url}/auth/invitations/accept", json={"token": parse_qs(urlsplit(issued.link).query)["token"][0]},
         headers={"Authorization": f"Bearer {tokens.json()['access_token']}"},
     )  # fmt: skip
-    assert code_of(answer) == (403, "other_address")
+    assert code_of(answer) == (401, "invalid_token")
     assert await rows(servers, settings, "SELECT 1 FROM members WHERE tenant_id = $1", other.id) == []
 
 
