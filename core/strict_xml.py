@@ -15,7 +15,7 @@ XML_ID = "{http://www.w3.org/XML/1998/namespace}id"
 
 
 def parse_strictly(document: bytes, *, most_bytes: int, code: str, may_have_comments: bool = False) -> Element:
-    """The root of a document; names are `{namespace}local`. Comments are left out of what is not signed where they may be.
+    """The root of a document; names are `{namespace}local`. Comments, where they may be, are left out.
 
     Raises:
         InvalidRequest: with `code`: it is larger than `most_bytes`, not well formed, not UTF-8, or has a document type,
