@@ -28,7 +28,7 @@ RENAME_TENANT = named("keys", "rename_tenant")
 
 
 def tenant_of(row: Any) -> Tenant:
-    """A tenant from a row with `tenant_id, slug, name, tier, created_at, is_demo`."""
+    """A tenant from a row with `tenant_id, slug, name, tier, created_at, is_demo, ends_at`."""
     return Tenant(
         TenantId(UUID(str(row["tenant_id"]))),
         row["slug"],
@@ -36,6 +36,7 @@ def tenant_of(row: Any) -> Tenant:
         Tier(row["tier"]),
         row["created_at"],
         row["is_demo"],
+        row["ends_at"],
     )
 
 

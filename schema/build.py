@@ -11,12 +11,14 @@ from strawberry.schema.config import StrawberryConfig
 from core.permissions import Permission
 from resolvers.nodes import resolve_node, resolve_nodes
 from schema.api_keys import ApiKey, ApiKeyMutations
+from schema.audit import AuditEntry, AuditMutations
 from schema.costs import Costs, costs_of
 from schema.dead_letters import DeadLetter, DeadLetterMutations
 from schema.events import Event
 from schema.guarded import guarded
 from schema.ingest import IngestMutations
 from schema.invitations import Invitation, InvitationMutations
+from schema.jobs import Job, JobMutations
 from schema.members import Member, MemberMutations
 from schema.metrics import Breakdown, Metric, MetricSeries, resolve_breakdown, resolve_series
 from schema.node import Node
@@ -27,6 +29,7 @@ from schema.scalars import SCALARS
 from schema.sessions import Session, SessionMutations
 from schema.shared import SharedObject, SharedQuestion, resolve_shared_object, resolve_shared_question
 from schema.shares import ShareLink, ShareMutations
+from schema.sign_in import SignInConnection, SignInIdentity, SignInMutations
 from schema.subscription import Subscription
 from schema.tenants import Tenant, TenantMutations, Viewer, resolve_tenant, resolve_viewer
 
@@ -73,6 +76,9 @@ class Mutation(
     ShareMutations,
     MemberMutations,
     InvitationMutations,
+    AuditMutations,
+    JobMutations,
+    SignInMutations,
 ):
     pass
 
@@ -100,6 +106,10 @@ schema = QuietSchema(
         SharedQuestion,
         Member,
         Invitation,
+        AuditEntry,
+        Job,
+        SignInConnection,
+        SignInIdentity,
     ],
     config=StrawberryConfig(scalar_map=SCALARS, disable_field_suggestions=True),
     extensions=[lambda: ParserCache(maxsize=CACHE_ENTRIES), lambda: ValidationCache(maxsize=CACHE_ENTRIES)],

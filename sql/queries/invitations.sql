@@ -79,7 +79,7 @@ WHERE tenant_id = (SELECT current_setting('app.current_tenant')::uuid)
 -- find_invitation_by_token(token_hash)
 -- The open invitation of a link, its tenant, and whether its address is somebody's; before a tenant is known.
 SELECT i.id, i.email, i.role, p.id AS person_id, p.password_hash, p.disabled_at,
-    t.id AS tenant_id, t.slug, t.name, t.tier, t.created_at, t.is_demo
+    t.id AS tenant_id, t.slug, t.name, t.tier, t.created_at, t.is_demo, t.ends_at
 FROM invitations i JOIN tenants t ON t.id = i.tenant_id LEFT JOIN people p ON p.email = i.email
 WHERE i.token_hash = $1 AND i.revoked_at IS NULL AND i.accepted_at IS NULL AND i.expires_at > now();
 

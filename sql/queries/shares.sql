@@ -46,7 +46,7 @@ RETURNING {columns};
 -- For the door: the live link of a token, its tenant, and what its maker is now: a member's role, a live key's scopes.
 SELECT l.id, l.object_kind, l.object_id, l.locked_filters::text AS locked_filters, l.ranges, l.filter_dimensions,
     l.cost_per_minute, l.rows_per_hour, l.expires_at, l.created_by, m.role AS maker_role, k.scopes AS maker_scopes,
-    t.id AS tenant_id, t.slug, t.name, t.tier, t.created_at, t.is_demo
+    t.id AS tenant_id, t.slug, t.name, t.tier, t.created_at, t.is_demo, t.ends_at
 FROM share_links l
 JOIN tenants t ON t.id = l.tenant_id
 LEFT JOIN members m ON m.tenant_id = l.tenant_id AND 'person:' || m.person_id = l.created_by

@@ -39,6 +39,9 @@ VALUES: dict[str, dict[str, Any]] = {
     "events": {"retention_class": "self_hosted"},
     "invitations": {"role": "viewer"},
     "share_links": {"object_kind": "question"},
+    "jobs": {"kind": "export_tenant", "state": "done"},
+    "sign_in_connections": {"kind": "oidc", "default_role": "viewer"},
+    "sign_in_attempts": {"purpose": "oidc"},
     "people": {"email": "x@example.org"},
 }
 WHO = Query("who", (), "-- The tenant of this transaction.", "SELECT current_setting('app.current_tenant') AS tenant")
