@@ -30,14 +30,16 @@ COMMANDS = {
     "watch": "follow a metric live, in the terminal",
     "import": "import an access log, or events as lines of JSON",
     "demo": "send generated traffic",
-    "tenant": "create and list tenants",
+    "tenant": "create, list, spread, export, delete and restore tenants",
     "deadletters": "records that could not be processed: list, show, replay, drop",
     "store": "how events are stored; move them from partitions to TimescaleDB",
-    "services": "start Apache Kafka, and fetch TimescaleDB, for trying the larger sizes here",
+    "services": "start Apache Kafka, fetch TimescaleDB and xmlsec1, for trying the larger sizes here",
+    "sso": "let people of a tenant sign in by its identity provider",
     "auth": "list and rotate the keys that sign access tokens",
     "member": "invite, list, promote and remove the people of a tenant",
     "outbox": "mail that was not sent yet, with its text and links",
     "key": "create, list, revoke and rotate API keys",
+    "audit": "verify the audit trail",
 }
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from cloudmetrics.embedded.xmlsec import known_xmlsec1
 from core.errors import Misconfigured
 from core.settings import PREFIX, Settings
 
@@ -151,8 +152,12 @@ class DataFolder:
         made = {f"{PREFIX}{role.upper()}_URL": self.database_url(role) for role in ROLES}
         made[f"{PREFIX}REDIS_URL"] = f"unix://{quote(str(self.valkey_socket))}?db=0"
         made[f"{PREFIX}MASTER_KEY"] = self.secrets()["master_key"]
+        if not environ.get(f"{PREFIX}EXPORT_FOLDER"):
+            made[f"{PREFIX}EXPORT_FOLDER"] = str(self.path / "exports")
         if f"{PREFIX}TIMESCALEDB" not in environ:
             made[f"{PREFIX}TIMESCALEDB"] = self.read("store").get("timescaledb", "")
+        if f"{PREFIX}XMLSEC1" not in environ:
+            made[f"{PREFIX}XMLSEC1"] = known_xmlsec1()
         if host is not None:
             made[f"{PREFIX}HOST"] = host
         if port is not None:

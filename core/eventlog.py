@@ -50,6 +50,14 @@ class DeadLetter(msgspec.Struct, frozen=True):
     value: bytes
 
 
+class Forgotten(msgspec.Struct, frozen=True):
+    """Records of a tenant that were dropped from shared topics, and those that stay until they are read, or until the
+    log's retention ends them; None where the log cannot tell."""
+
+    dropped: int
+    remaining: int | None
+
+
 # Called with the partitions a consumer was given; answers the offsets it keeps elsewhere (none: the group's own).
 OnAssigned = Callable[[Sequence[Partition]], Awaitable[Mapping[Partition, Offset]]]
 
@@ -117,6 +125,23 @@ class EventLog(Protocol):
 
     async def trim(self) -> int:
         """Drops records that every group has committed and that retention no longer asks for; how many."""
+        ...
+
+    async def delete_topic(self, topic: str) -> bool:
+        """Ends a topic with all its records; whether there was one. Whoever appends to it afterwards makes it anew.
+
+        Raises:
+            LogUnavailable: the log is away; it may be there still.
+        """
+        ...
+
+    async def forget(self, topics: re.Pattern[str], tenant: bytes) -> Forgotten:
+        """Drops records whose key is a tenant's from topics that tenants share, as far as the log can drop single
+        records, and everybody has read them.
+
+        Raises:
+            LogUnavailable: the log is away; some may be there still.
+        """
         ...
 
     async def close(self) -> None: ...

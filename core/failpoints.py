@@ -10,6 +10,10 @@
 | `after_commit` | aggregate: word is sent on, the log's offset is not moved |
 | `before_hot` | bridge: word is read, the hot sets are not written |
 | `after_hot` | bridge: the hot sets are written, nobody is told |
+| `export_part` | jobs: a part of an export is written, and its place noted |
+| `erase_bite` | jobs: some rows of a tenant are removed |
+| `before_erased` | jobs: all but the tenant itself is removed |
+| `after_erased` | jobs: the tenant is gone; what is left of it in the log is not yet |
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ from core.errors import Misconfigured
 
 STEPS = (
     "after_ack", "before_append", "after_append", "before_commit", "after_db", "after_commit", "before_hot",
-    "after_hot",
+    "after_hot", "export_part", "erase_bite", "before_erased", "after_erased",
 )  # fmt: skip
 ACTIONS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 

@@ -59,6 +59,8 @@ class Permission(StrEnum):
 
 # Every principal has this one, a share link's too: to be told who it is.
 OF_EVERYBODY = frozenset({Permission.IDENTITY_READ})
+# What is left to do in a tenant that is to be deleted: to see so, and to take it back.
+OF_ENDING = OF_EVERYBODY | {Permission.TENANT_READ, Permission.TENANT_DELETE}
 
 _VIEWER = OF_EVERYBODY | {
     Permission.PROFILE_WRITE,

@@ -25,8 +25,6 @@ MAX_TAGS = 20
 MAX_TAG_LENGTH = 50
 # Of one owner, deleted ones included: only this keeps a runaway program from filling the table.
 MAX_OF_OWNER = 5_000
-# Deleted questions can be restored this long.
-KEPT_DAYS = 30
 
 _COLUMNS = named("questions", "columns").text
 

@@ -67,12 +67,16 @@ class MonthQuota:
             return
         share = self._shares.get(tenant.id)
         month = _month(received_ms)
-        if share is None or share.month != month or share.limit != limit:
-            share = await self._begin(tenant, month, limit, month_usage)
-        if share.left >= count:
+        if share is None or share.month != month:
+            share = self._shares[tenant.id] = _Share(month, limit, month_usage)
+        if share.limit == limit and share.left >= count:
             share.left -= count
             return
         async with share.lock:
+            if share.limit != limit:
+                # Of another tier: what it set aside is no good for this one.
+                share.limit, share.refused_until = limit, 0.0
+                await self._return(tenant.id, share)
             while share.left < count:
                 if not await self._refill(tenant, share, count, month_usage):
                     break
@@ -90,14 +94,6 @@ class MonthQuota:
         with suppress(TimeoutError):
             async with asyncio.timeout(RETURN_SECONDS):
                 await asyncio.gather(*(self._return(tenant_id, share) for tenant_id, share in shares.items()))
-
-    async def _begin(self, tenant: Tenant, month: date, limit: int, month_usage: int) -> _Share:
-        """A share of another month, or of another tier: a block of the old one is no good for it."""
-        old = self._shares.get(tenant.id)
-        share = self._shares[tenant.id] = _Share(month, limit, month_usage)
-        if old is not None and old.month == month:
-            await self._return(tenant.id, old)
-        return share
 
     async def _refill(self, tenant: Tenant, share: _Share, count: int, month_usage: int) -> bool:
         """Whether there is a new block; if not, the batch goes on credit.
@@ -141,8 +137,9 @@ class MonthQuota:
         return bool(row["is_granted"])
 
     async def _return(self, tenant_id: TenantId, share: _Share) -> None:
-        """A rest, or a debt; lost where the database does not take it."""
+        """A rest, or a debt; a rest is lost where the database does not take it."""
         if not share.left or time.monotonic() < self._away_until:
+            share.left = min(share.left, 0)
             return
         unspent, share.left = share.left, 0
         with suppress(CloudMetricsError):

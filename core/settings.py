@@ -21,6 +21,7 @@ MEGABYTE = 1024 * 1024
 ONE_OF = {
     "tenant_topics": ("each", "shared"),
     "log_fsync": ("everysec", "always"),
+    "identity_providers": ("public", "loopback"),
     "log_level": ("DEBUG", "INFO", "WARNING", "ERROR"),
     "trusted_documents": ("off", "on", "only"),
 }
@@ -36,6 +37,7 @@ WITHIN: dict[str, tuple[float, float]] = {
     "hourly_retention_days": (0, 36_500),
     "requests_per_minute": (0, 10**9),
     "heartbeat_seconds": (0.1, 3600),
+    "deletion_grace_days": (0, 366),
 }
 
 
@@ -70,6 +72,8 @@ class Settings:
     log_retention_hours: int = setting(72, "the log keeps consumed records this long, unless its size forbids")
     log_fsync: str = setting("everysec", "embedded log: `everysec` may lose 1 s in a power cut, `always` nothing")
     requests_per_minute: int = setting(0, "requests a minute per key, 0: as the tenant's tier says")
+    export_folder: str = setting("", "where exports are kept, shared by web and jobs; embedded: in the data folder")
+    deletion_grace_days: float = setting(7.0, "a tenant can be restored this long after its deletion was asked for")
     geo_database: str = setting("", "path of an MMDB file for country, region, city; none: unknown")
     country_header: str = setting("", "header in which a CDN sends the country, e.g. CloudFront-Viewer-Country")
     trusted_proxies: str = setting("", "addresses whose X-Forwarded-For is believed, comma-separated")
@@ -79,7 +83,11 @@ class Settings:
     postgres_bin: str = setting("", "embedded size: folder with another PostgreSQL 18's binaries")
     timescaledb: str = setting("", "embedded size: folder of TimescaleDB, as `make services` fetches it; none: plain")
     valkey_bin: str = setting("", "embedded size: path of another Valkey or Redis server")
-    public_url: str = setting("", "what links in mail begin with, such as https://cm.example; none: http://host:port")
+    public_url: str = setting(
+        "", "where people reach it, such as https://cm.example: links, issuer of tokens; none: http://host:port"
+    )
+    identity_providers: str = setting("public", "`public`; `loopback`: by http on this machine too, for tests only")
+    xmlsec1: str = setting("", "path of xmlsec1, which SAML needs; `up` finds it; docs/sso.md")
     mail_url: str = setting("", "smtp://user:password@host:587 or smtps://…; none: mail waits in `outbox`", secret=True)
     mail_from: str = setting("", "who mail comes from, such as cm@example.com; needed with MAIL_URL")
     log_level: str = setting("INFO", "DEBUG, INFO, WARNING or ERROR")

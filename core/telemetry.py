@@ -12,7 +12,7 @@ from typing import Literal
 Action = Literal[
     "start", "stop", "request", "internal_error", "worker_retry", "dead_letter", "leave_group", "live_reconnect",
     "make_partitions", "trim_log", "rebuild_hot", "fail", "replace_producer", "replace_consumer", "sign_in",
-    "counts_retry", "move_events", "send_mail",
+    "counts_retry", "move_events", "send_mail", "purge_deleted",
 ]  # fmt: skip
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}

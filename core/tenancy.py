@@ -10,7 +10,16 @@ from typing import NewType
 from uuid import UUID
 
 from core.errors import BadInput, PermissionDenied
-from core.permissions import ROLE_PERMISSIONS, SHARE_LINK_PERMISSIONS, Permission, Role, Scope, of_scopes, who_may
+from core.permissions import (
+    OF_ENDING,
+    ROLE_PERMISSIONS,
+    SHARE_LINK_PERMISSIONS,
+    Permission,
+    Role,
+    Scope,
+    of_scopes,
+    who_may,
+)
 
 TenantId = NewType("TenantId", UUID)
 KeyId = NewType("KeyId", str)
@@ -70,6 +79,8 @@ class Tenant:
     tier: Tier
     created_at: datetime
     is_demo: bool = False
+    # From when on its rows go; it may be restored until then. None: it is not to be deleted.
+    ends_at: datetime | None = None
 
     @property
     def limits(self) -> TierLimits:
@@ -120,7 +131,7 @@ class Principal:
             tenant=tenant,
             actor=f"person:{person_id}",
             kind=PrincipalKind.PERSON,
-            permissions=ROLE_PERMISSIONS[role],
+            permissions=ROLE_PERMISSIONS[role] & (OF_ENDING if tenant.ends_at else ROLE_PERMISSIONS[role]),
             role=role,
             person_id=person_id,
             session_id=session_id,
@@ -148,6 +159,19 @@ class Principal:
         """
         if permission not in self.permissions:
             raise PermissionDenied(f"This needs {permission.value}: {who_may(permission)}. {self._described()}")
+
+    def refuse_when_ending(self) -> None:
+        """Refuses whoever may not even restore a tenant that is to be deleted; every door asks.
+
+        Raises:
+            PermissionDenied: says until when the tenant may be restored.
+        """
+        if self.tenant.ends_at is not None and Permission.TENANT_DELETE not in self.permissions:
+            raise PermissionDenied(
+                f"This tenant is to be deleted; until {self.tenant.ends_at:%Y-%m-%d %H:%M} UTC an owner can take that "
+                "back with restoreTenant, or the operator with `tenant restore`.",
+                code="tenant_ending",
+            )
 
     def _described(self) -> str:
         match self.kind:

@@ -11,8 +11,8 @@ import time
 from typing import Any
 
 from core.errors import LogFull, LogUnavailable
-from core.eventlog import APPEND_SECONDS, Offset, OnAssigned, Partition
-from core.partitioning import partition_of
+from core.eventlog import APPEND_SECONDS, Forgotten, Offset, OnAssigned, Partition
+from core.partitioning import TENANT_BYTES, partition_of
 from core.topics import is_raw_topic, is_tenants_own
 from core.valkey import open_valkey
 from core.valkey_consumer import ValkeyConsumer
@@ -22,6 +22,7 @@ from core.valkey_streams import (
     TOPIC_NEWS,
     TOPICS,
     after,
+    before,
     entry_key,
     groups_of,
     log_errors,
@@ -35,6 +36,24 @@ SIZE_REFRESH_SECONDS = 0.5
 RAW_SHARE = 0.9
 # Consumed records are dropped before their time from here on.
 TRIM_SHARE = 0.6
+# Entries looked at in one call, while which the server does nothing else.
+FORGET_BITE = 200
+# KEYS: stream. ARGV: first and last entry, how many to look at, a tenant and its length in keys, whether its go.
+# Answers where to go on ('' at the end), and how many were the tenant's.
+_FORGET = """
+local entries, mine, last = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[2], 'COUNT', ARGV[3]), 0, nil
+for _, entry in ipairs(entries) do
+  last = entry[1]
+  for i = 1, #entry[2], 2 do
+    if entry[2][i] == 'k' and string.sub(entry[2][i + 1], 1, tonumber(ARGV[5])) == ARGV[4] then
+      mine = mine + 1
+      if ARGV[6] == '1' then redis.call('XDEL', KEYS[1], entry[1]) end
+    end
+  end
+end
+if #entries < tonumber(ARGV[3]) then return {'', mine} end
+return {'(' .. last, mine}
+"""
 
 
 class ValkeyLog:
@@ -48,6 +67,7 @@ class ValkeyLog:
         self._size = 0
         self._size_at = float("-inf")
         self._known: set[str] = set()
+        self._forget_bite = self._client.register_script(_FORGET)
 
     @property
     def name(self) -> str:
@@ -122,6 +142,37 @@ class ValkeyLog:
                 limit = done if is_tight else min(done, oldest_kept, key=entry_key)
                 dropped += int(await self._client.xtrim(stream, minid=limit, approximate=not is_tight))
         return dropped
+
+    async def delete_topic(self, topic: str) -> bool:
+        async with log_errors():
+            mine = [place for place in await partitions_of(self._client) if place.topic == topic]
+            self._known.discard(topic)
+            if mine:
+                await self._client.srem(TOPICS, *(name_of(place) for place in mine))
+            # A worker that held it may make its stream again, empty; so the stream is asked for by name as well.
+            streams = {stream_of(Partition(topic)), *(stream_of(place) for place in mine)}
+            return bool(await self._client.unlink(*streams)) or bool(mine)
+
+    async def forget(self, topics: re.Pattern[str], tenant: bytes) -> Forgotten:
+        """Not the last record that was read: behind it the server could not count any more what is open."""
+        dropped = remaining = 0
+        async with log_errors():
+            for partition in await partitions_of(self._client, topics):
+                stream = stream_of(partition)
+                done = await self._done_by_all(stream)
+                dropped += await self._forget_in(stream, START, before(done), tenant, drops=True)
+                remaining += await self._forget_in(stream, done, "+", tenant, drops=False)
+        return Forgotten(dropped, remaining)
+
+    async def _forget_in(self, stream: str, start: str, end: str, tenant: bytes, *, drops: bool) -> int:
+        """Drops (or counts) a tenant's entries within bounds, in bites that hold nobody up; how many."""
+        found = 0
+        while start:
+            bounds: list[str | bytes | int] = [start, end, FORGET_BITE, tenant, TENANT_BYTES, int(drops)]
+            further, mine = await self._forget_bite(keys=[stream], args=bounds)
+            found += int(mine)
+            start = further.decode()
+        return found
 
     async def close(self) -> None:
         await self._client.aclose()

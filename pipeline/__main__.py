@@ -1,4 +1,4 @@
-"""`python -m pipeline all|enrich|aggregate|bridge|mail [--workers N]`: settings in, workers running until SIGTERM."""
+"""`python -m pipeline all|enrich|aggregate|bridge|mail|jobs [--workers N]`: settings in, workers until SIGTERM."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ import uvloop
 from core.database import Database
 from core.errors import CloudMetricsError, Unavailable
 from core.eventlog import EventLog
+from core.exports import ExportFolder
 from core.failpoints import arm
 from core.heap import settle_heap
 from core.hot import HotSets
+from core.jobs import JobKind
 from core.keys import visitor_key
 from core.live import LiveBroadcast
 from core.log import open_log
@@ -29,6 +31,7 @@ from core.queries import named
 from core.retention import Retention
 from core.settings import Settings
 from core.telemetry import start_logging
+from core.tenant_keys import TenantKeys
 from core.topics import DEAD, ENRICHED, GROUPS, UPDATES
 from pipeline.aggregate import Aggregator
 from pipeline.bridge import Bridge
@@ -36,17 +39,23 @@ from pipeline.deadletter import DeadLetterIndex
 from pipeline.enrich import Enricher
 from pipeline.enrichment.agent import build_parser
 from pipeline.enrichment.sources import EnrichmentSources
+from pipeline.jobs.audit_export import export_audit_log
+from pipeline.jobs.erasure import delete_tenant
+from pipeline.jobs.runner import Handler, JobParts, JobRunner
+from pipeline.jobs.tenant_export import export_tenant
+from pipeline.jobs.upkeep import remove_old_files, sweep_erased
 from pipeline.mail import MailSender
 from pipeline.moving import EventMover
 from pipeline.pace import PacedConsumer
 from pipeline.processes import MAX_WORKERS, run_processes
+from pipeline.purge import purge_deleted
 from pipeline.retention import RetentionKeeper
 from pipeline.spread import Spread
 from pipeline.worker import Worker, run_worker
 
 log = logging.getLogger("pipeline")
 
-KINDS = ("enrich", "aggregate", "bridge", "mail")
+KINDS = ("enrich", "aggregate", "bridge", "mail", "jobs")
 CHORE_SECONDS = 60.0
 CHORE_RETRY_SECONDS = 2.0
 TRIM_SECONDS = 10.0
@@ -60,6 +69,12 @@ MOVE_SECONDS = 5.0
 TENANT_KEYS = 10_000
 LIST_CLASSES = named("aggregate", "list_retention_classes")
 FORGET_IDS = named("aggregate", "forget_ids")
+
+HANDLERS: dict[JobKind, Handler] = {
+    JobKind.EXPORT_TENANT: export_tenant,
+    JobKind.EXPORT_AUDIT_LOG: export_audit_log,
+    JobKind.DELETE_TENANT: delete_tenant,
+}
 
 # Does something, and says in how many seconds it is worth doing again.
 Chore = Callable[[], Awaitable[float]]
@@ -87,8 +102,16 @@ async def _build(kind: str, parts: Parts, stack: AsyncExitStack) -> tuple[list[W
         return [replace(worker, consumer=paced)], [_trim_log(parts), _learn_spread(parts, spread)]
     if kind == "aggregate":
         aggregator = Aggregator(parts.database, parts.log)
-        chores = [_make_partitions(parts, aggregator), _forget_ids(parts), _drop_old(parts), _move_events(parts)]
+        chores = [
+            _make_partitions(parts, aggregator),
+            _forget_ids(parts),
+            _drop_old(parts),
+            _move_events(parts),
+            _purge(parts),
+        ]
         return [aggregator.worker(), DeadLetterIndex(parts.database, parts.log).worker()], chores
+    if kind == "jobs":
+        return [], [_keep_up_jobs(_job_parts(parts, stack))]
     if kind == "mail":
         sender = MailSender(parts.database, parts.settings)
         return [], [sender.send_due, sender.forget]
@@ -97,6 +120,23 @@ async def _build(kind: str, parts: Parts, stack: AsyncExitStack) -> tuple[list[W
     stack.push_async_callback(hot.close)
     bridge = Bridge(parts.log, hot, live)
     return [bridge.worker()], [_rebuild(parts, bridge)]
+
+
+def _job_parts(parts: Parts, stack: AsyncExitStack) -> JobParts:
+    keys = TenantKeys(parts.settings.redis_url)
+    stack.push_async_callback(keys.close)
+    return JobParts(parts.settings, parts.database, parts.log, keys, ExportFolder(parts.settings.export_folder))
+
+
+def _keep_up_jobs(parts: JobParts) -> Chore:
+    async def keep_up() -> float:
+        # Without a folder there are no exports, and none are past their time.
+        if parts.settings.export_folder:
+            await remove_old_files(parts)
+        await sweep_erased(parts)
+        return CHORE_SECONDS
+
+    return keep_up
 
 
 def _trim_log(parts: Parts) -> Chore:
@@ -156,6 +196,14 @@ def _move_events(parts: Parts) -> Chore:
         return MOVE_SECONDS
 
     return move
+
+
+def _purge(parts: Parts) -> Chore:
+    async def purge() -> float:
+        await purge_deleted(parts.database)
+        return RETENTION_SECONDS
+
+    return purge
 
 
 def _rebuild(parts: Parts, bridge: Bridge) -> Chore:
@@ -220,6 +268,8 @@ async def run(settings: Settings, kinds: tuple[str, ...]) -> None:
                 workers, chores = await _build(kind, parts, stack)
                 for worker in workers:
                     tasks.create_task(run_worker(worker, stop))
+                if kind == "jobs":
+                    tasks.create_task(JobRunner(_job_parts(parts, stack), HANDLERS).run(stop))
                 for chore in chores:
                     tasks.create_task(_repeat_until(stop, chore))
             log.info("workers started", extra={"action": "start", "workers": kinds})

@@ -24,6 +24,7 @@ from pipeline.worker import Worker
 GROUP = "deadletters"
 MAX_RECORDS = 50
 KEEP = named("aggregate", "keep_dead_letter")
+FIND_ERASED = named("tenant_ends", "find_erased")
 UNREADABLE_TENANT = UUID(int=0)
 MAX_REASON_LENGTH = 80
 # Orders nothing: such an update has no value of a bucket.
@@ -44,13 +45,15 @@ class DeadLetterIndex:
         return Worker(GROUP, consumer, self._log, self._process, MAX_RECORDS)
 
     async def _process(self, records: Sequence[Record], offsets: Mapping[Partition, Offset]) -> None:
+        tenants = [tenant_of(record) for record in records]
         now_ms = int(time.time() * 1000)
         counts: Counter[IngestCell] = Counter()
         async with self._database.as_writer() as session:
-            for record in records:
+            erased = {UUID(int=row["id"].int) for row in await session.fetch(FIND_ERASED, tenants)}
+            for record, tenant_id in zip(records, tenants, strict=True):
+                if tenant_id in erased:
+                    continue
                 letter = _decoder.decode(record.value)
-                tenant = tenant_part(record.key)
-                tenant_id = UUID(bytes=tenant) if len(tenant) == TENANT_BYTES else UNREADABLE_TENANT
                 place = (letter.topic, letter.partition, letter.offset, letter.worker)
                 is_new = await session.fetchrow(KEEP, tenant_id, *place, letter.reason, letter.value)
                 if is_new is not None and tenant_id != UNREADABLE_TENANT:
@@ -76,3 +79,9 @@ def _key_of(letter: DeadLetter) -> str:
         return decode_raw(letter.value).key_id if is_raw else decode_enriched(letter.value).key_id
     except ValueError:
         return ""
+
+
+def tenant_of(record: Record) -> UUID:
+    """Whose a letter is, as far as its key can be read."""
+    tenant = tenant_part(record.key)
+    return UUID(bytes=tenant) if len(tenant) == TENANT_BYTES else UNREADABLE_TENANT

@@ -6,6 +6,7 @@ worker that was frozen and wakes up) finds it moved, and its whole batch rolls b
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -24,7 +25,7 @@ from core.queries import named
 from core.rollups import Slot
 from core.summary import SummaryRow
 from pipeline.event_rows import COLUMNS, STAGED_COLUMNS
-from pipeline.prepared import Prepared, fold_groups, giving_way, grouped
+from pipeline.prepared import Prepared, fold_groups, giving_way, grouped, prepare
 from pipeline.rollup_writer import RollupWriter, Touched, totals_of
 from pipeline.usage import DAY_MS, add_usage, day_of
 
@@ -40,6 +41,9 @@ HOLD_TIERS = named("aggregate", "hold_tiers")
 INSERT_NEW_WHILE_MOVING = named("aggregate", "insert_new_events").filled(
     columns=COLUMNS.text, unless_kept=named("aggregate", "unless_kept").text
 )
+FIND_ERASED = named("tenant_ends", "find_erased")
+
+log = logging.getLogger(__name__)
 
 # To look for known events costs half as much again as to take all for new; to be wrong about that costs it twice.
 CAREFUL_TRANSACTIONS = 20
@@ -132,6 +136,7 @@ class Store:
             row = await session.fetchrow(LOCK_OFFSET, *place, expected)
             if row is None or row["next_offset"] != expected:
                 raise Fenced(f"{partition} stands at {row and row['next_offset']}, not at {expected}")
+            prepared = await self._without_erased(session, prepared)
             counted, touched = await self._count(session, partition, prepared)
             next_offset, update = write(counted)
             if await session.fetchrow(MOVE_OFFSET, *place, expected, next_offset, update) is None:
@@ -140,6 +145,21 @@ class Store:
         self._rollups.keep(partition.number, touched)
         self._left[partition.number] = partition, next_offset
         return counted
+
+    async def _without_erased(self, session: Session, prepared: Prepared) -> Prepared:
+        """Drops the events of tenants that are going or gone. Asked within the transaction, once its place is locked:
+        whoever erases waits for those that asked before (`pipeline/jobs/erasure.py`)."""
+        tenants = {batch.tenant_id for batch in prepared.batches}
+        rows = await session.fetch(FIND_ERASED, list(tenants)) if tenants else []
+        erased = {UUID(int=row["id"].int) for row in rows}
+        if not erased:
+            return prepared
+        kept = [batch for batch in prepared.batches if batch.tenant_id not in erased]
+        log.info(
+            "events dropped",
+            extra={"action": "drop_events", "reason": "tenant_deleted", "batches": len(prepared.batches) - len(kept)},
+        )
+        return await prepare(kept)
 
     async def rehearse(self, partition: Partition, prepared: Prepared) -> None:
         """Counts batches as `transact` would, and takes it back: whether the database refuses them shows."""

@@ -119,7 +119,7 @@ def read_filters(text: str) -> tuple[DimensionFilter, ...]:
 
 def as_json(question: MetricQuestion) -> Any:
     """A question as plain JSON values."""
-    return msgspec.to_builtins(SavedQuery.of(question))
+    return msgspec.json.decode(write_query(question))
 
 
 def check_saved(question: MetricQuestion, now: datetime) -> None:

@@ -16,6 +16,7 @@ from core.ingest import Ingest
 from core.keys import ApiKey
 from core.live import LiveBroadcast
 from core.ratelimit import Allowance
+from core.refused_writes import RefusedWrites
 from core.settings import Settings
 from core.shares import ShareGrant
 from core.sign_in import SignIn
@@ -37,6 +38,7 @@ class Backends:
     engine: QueryEngine
     ingest: Ingest
     live: LiveBroadcast
+    refused: RefusedWrites
     sign_in: SignIn
     heartbeat_seconds: float
     cursor_key: bytes

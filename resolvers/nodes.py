@@ -13,17 +13,23 @@ import strawberry
 from strawberry import Info
 
 from core.api_keys import load_keys
+from core.audit_trail import find_entries
 from core.dead_letters import Place
 from core.errors import BadInput
+from core.identities import load_identities
 from core.invitations import load_invitations
+from core.jobs import find_jobs
 from core.members import load_members
 from core.metrics import BUILT_IN
 from core.own_letters import find_own
 from core.permissions import Permission
+from core.sign_in_connections import load_connections
 from resolvers.api_keys import key_id_of
+from resolvers.audit import entry_key
 from resolvers.context import Context, Load
 from resolvers.events import event_key, load_events
 from resolvers.global_ids import parse_global_id
+from resolvers.jobs import job_key
 from resolvers.questions import load_question
 from resolvers.sessions import find_own_session
 from resolvers.shares import load_link
@@ -79,10 +85,14 @@ KINDS: dict[str, Kind] = {
     "Tenant": Kind(Permission.TENANT_READ, _own_tenant),
     "Metric": Kind(Permission.METRICS_READ, _metric),
     "Event": Kind(Permission.EVENTS_READ, loaded(load_events, event_key)),
+    "AuditEntry": Kind(Permission.AUDIT_READ, loaded(find_entries, entry_key)),
+    "Job": Kind(Permission.EXPORTS_WRITE, loaded(find_jobs, job_key)),
     "Session": Kind(Permission.IDENTITY_READ, find_own_session),
     "SavedQuestion": Kind(Permission.QUESTIONS_READ, by_uuid(load_question)),
     "ShareLink": Kind(Permission.SHARES_WRITE, by_uuid(load_link)),
     "DeadLetter": Kind(Permission.DEAD_LETTERS_READ, loaded(find_own, Place.parse)),
+    "SignInConnection": Kind(Permission.SIGN_IN_WRITE, loaded(load_connections, UUID)),
+    "SignInIdentity": Kind(Permission.SIGN_IN_WRITE, loaded(load_identities, UUID)),
     "ApiKey": Kind(Permission.KEYS_READ, loaded(load_keys, key_id_of)),
     "Member": Kind(Permission.MEMBERS_READ, loaded(load_members, UUID)),
     "Invitation": Kind(Permission.MEMBERS_WRITE, loaded(load_invitations, UUID)),

@@ -12,6 +12,7 @@ from strawberry.schema.config import StrawberryConfig
 from core.permissions import Permission
 from resolvers.nodes import resolve_node, resolve_nodes
 from schema.api_keys import ApiKey, ApiKeyMutations
+from schema.audit import AuditEntry, AuditMutations
 from schema.costs import Costs, costs_of
 from schema.dead_letters import DeadLetter, DeadLetterMutations
 from schema.described import describe_arguments
@@ -19,6 +20,7 @@ from schema.events import Event
 from schema.guarded import guarded
 from schema.ingest import IngestMutations
 from schema.invitations import Invitation, InvitationMutations
+from schema.jobs import Job, JobMutations
 from schema.members import Member, MemberMutations
 from schema.metrics import Breakdown, Metric, MetricSeries, resolve_breakdown, resolve_series
 from schema.node import Node
@@ -29,6 +31,7 @@ from schema.scalars import SCALARS
 from schema.sessions import Session, SessionMutations
 from schema.shared import SharedObject, SharedQuestion, resolve_shared_object, resolve_shared_question
 from schema.shares import ShareLink, ShareMutations
+from schema.sign_in import SignInConnection, SignInIdentity, SignInMutations
 from schema.subscription import Subscription
 from schema.tenants import Tenant, TenantMutations, Viewer, resolve_tenant, resolve_viewer
 
@@ -75,6 +78,9 @@ class Mutation(
     ShareMutations,
     MemberMutations,
     InvitationMutations,
+    AuditMutations,
+    JobMutations,
+    SignInMutations,
 ):
     pass
 
@@ -116,6 +122,10 @@ schema = QuietSchema(
         SharedQuestion,
         Member,
         Invitation,
+        AuditEntry,
+        Job,
+        SignInConnection,
+        SignInIdentity,
     ],
     config=StrawberryConfig(scalar_map=SCALARS, disable_field_suggestions=True),
     extensions=[AsPrepared],

@@ -15,7 +15,7 @@ import strawberry
 from strawberry import Info
 from strawberry.extensions import FieldExtension
 
-from core.errors import CloudMetricsError
+from core.errors import CloudMetricsError, PermissionDenied
 from core.permissions import OF_EVERYBODY, Permission
 from schema.refusals import (
     ConflictError,
@@ -58,13 +58,16 @@ class Guard(FieldExtension):
 
 
 class Refuse(FieldExtension):
-    """Answers an expected error as one of the union's types, its path within `input`. The last of a field's extensions
-    is the outermost: it stands around `Guard`."""
+    """Answers an expected error as one of the union's types, its path within `input`; who may not leaves an entry in
+    the audit trail. The last of a field's extensions is the outermost: it stands around `Guard`."""
 
     async def resolve_async(self, next_: Callable[..., Any], source: Any, info: Info, **kwargs: Any) -> Any:
         try:
             return await next_(source, info, **kwargs)
         except CloudMetricsError as error:
+            if isinstance(error, PermissionDenied):
+                context = info.context
+                await context.backends.refused.note(context.author, info.field_name, error.message)
             return typed_error(error, ["input"])
 
 

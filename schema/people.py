@@ -21,7 +21,11 @@ from schema.roles import RoleType
 @strawberry.type(description="Somebody who has signed in.")
 class Person:
     name: str = strawberry.field(description="For people to read.")
-    email: str = strawberry.field(description="What it signs in with.")
+
+    @strawberry.field(description="What it signs in with; null for who signs in by an identity provider.")
+    def email(self) -> str | None:
+        return cast(PersonRow, self).email or None
+
     created_at: datetime = strawberry.field(description="When it was made.")
 
     @classmethod

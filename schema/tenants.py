@@ -13,23 +13,28 @@ from core.permissions import Permission
 from core.tenancy import PrincipalKind, Tier
 from core.tenancy import Tenant as TenantRow
 from resolvers.api_keys import list_api_keys
+from resolvers.audit import list_audit
 from resolvers.context import Context
 from resolvers.dead_letters import list_dead_letters
 from resolvers.events import list_events
 from resolvers.global_ids import global_id
 from resolvers.invitations import list_invitations
+from resolvers.jobs import page_of_jobs
 from resolvers.members import list_members
 from resolvers.people import list_own_tenants, viewer_person
 from resolvers.questions import find_question, list_questions
 from resolvers.sessions import list_own_sessions
+from resolvers.sign_in import list_sign_in_connections
 from resolvers.tenants import list_metrics, update_tenant
 from resolvers.usage import month_usage, usage_by_day
 from schema.api_keys import ApiKey
+from schema.audit import AuditEntry, AuditFilter
 from schema.dead_letters import DeadLetter
 from schema.described import enum_of
 from schema.events import Event, EventFilter
 from schema.guarded import guarded, mutation, shown_to
 from schema.invitations import Invitation
+from schema.jobs import Job
 from schema.members import Member
 from schema.metrics import Metric
 from schema.node import Connection, Node
@@ -37,6 +42,7 @@ from schema.people import Person, TenantMembership
 from schema.questions import SavedQuestion, wanted_of
 from schema.roles import RoleType
 from schema.sessions import Session
+from schema.sign_in import SignInConnection
 from schema.usage import DayUsage, Usage
 
 TierType = enum_of(
@@ -80,6 +86,9 @@ class Tenant(Node):
     tier: TierType = strawberry.field(description="Its tier.")  # type: ignore[valid-type]
     limits: TierLimits = strawberry.field(description="Its tier's limits.")
     created_at: datetime = strawberry.field(description="When it was made.")
+    ends_at: datetime | None = strawberry.field(
+        description="When its rows go, if it is to be deleted; until then `restoreTenant` takes that back."
+    )
 
     @guarded(Permission.TENANT_READ, "What was counted in a month; this one when none is named.")
     async def usage(self, info: Info[Context, None], month: str | None = None) -> Usage:
@@ -155,6 +164,29 @@ class Tenant(Node):
         self, info: Info[Context, None], first: int | None = None, after: str | None = None
     ) -> Connection[DeadLetter]:
         return cast(Connection[DeadLetter], await list_dead_letters(info.context, first, after))
+
+    @guarded(Permission.AUDIT_READ, "Its audit trail, newest first.")
+    async def audit_log(
+        self,
+        info: Info[Context, None],
+        filter: AuditFilter | None = None,
+        first: int | None = None,
+        after: str | None = None,
+    ) -> Connection[AuditEntry]:
+        page = await list_audit(info.context, (filter or AuditFilter()).to_domain(), first, after)
+        return cast(Connection[AuditEntry], page)
+
+    @guarded(Permission.EXPORTS_WRITE, "Its jobs, newest first.")
+    async def jobs(
+        self, info: Info[Context, None], first: int | None = None, after: str | None = None
+    ) -> Connection[Job]:
+        return cast(Connection[Job], await page_of_jobs(info.context, first, after))
+
+    @guarded(Permission.SIGN_IN_WRITE, "Its own identity providers, oldest first.")
+    async def sign_in_connections(
+        self, info: Info[Context, None], first: int | None = None, after: str | None = None
+    ) -> Connection[SignInConnection]:
+        return cast(Connection[SignInConnection], await list_sign_in_connections(info.context, first, after))
 
     @guarded(Permission.MEMBERS_READ, "Its members, who is there longest first; `search` is a part of the name.")
     async def members(

@@ -25,6 +25,7 @@ from cloudmetrics.data_folder import DataFolder
 from cloudmetrics.embedded import postgres, valkey
 from cloudmetrics.embedded.kafka_server import KafkaFolder, fetch_jars, start_kafka, until_answering
 from cloudmetrics.embedded.timescaledb import fetch_timescaledb
+from cloudmetrics.embedded.xmlsec import fetch_xmlsec1
 from core import accounts, api_keys, people
 from core.database import Database, as_owner
 from core.errors import Misconfigured
@@ -55,6 +56,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             fetch_jars()
         with suppress(Misconfigured):
             fetch_timescaledb()
+        with suppress(Misconfigured):
+            fetch_xmlsec1()
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:
@@ -84,6 +87,17 @@ def timescaledb(tmp_path_factory: pytest.TempPathFactory) -> str:
         link = tmp_path_factory.mktemp("extension") / "timescale db"
         link.symlink_to(fetch_timescaledb())
         return str(link)
+    except Misconfigured as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(error.message)
+
+
+@pytest.fixture(scope="session")
+def xmlsec1() -> str:
+    """The path of xmlsec1. Where it cannot be had: a failure in CI, elsewhere a skip."""
+    try:
+        return fetch_xmlsec1()
     except Misconfigured as error:
         if os.environ.get("CI"):
             raise

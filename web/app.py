@@ -14,11 +14,16 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from core.errors import CloudMetricsError, InvalidRequest, NotFound
+from core.exports import PATH
 from core.settings import Settings
 from schema.build import schema
 from web.auth.links import ACCEPT, FORGOT, INVITATION_PAGE, RESET, RESET_PAGE, LinkDoor
+from web.auth.oidc_door import OidcDoor
+from web.auth.provider_sign_in import ProviderSignIn
+from web.auth.saml_door import SamlDoor
 from web.auth.sign_in import SignInDoor
 from web.errors import RequestLayer, error_body, request_id_of, retry_headers, status_of
+from web.exports import ExportDownloads
 from web.graphql_door import GraphQLDoor
 from web.graphql_http import GraphQLHttp
 from web.graphql_sse import GraphQLStreams
@@ -45,6 +50,8 @@ def routes_of(services: Services, ingest: IngestDoor) -> list[BaseRoute]:
     """Every path there is."""
     door = GraphQLDoor(services, ingest.ingest)
     graphql, sockets, health = GraphQLHttp(door), GraphQLSockets(door), Health(services)
+    by_provider = ProviderSignIn(services)
+    oidc, saml = OidcDoor(by_provider), SamlDoor(by_provider, services.saml)
     streams = GraphQLStreams(door, graphql)
     sign_in, links = SignInDoor(services), LinkDoor(services)
     sdl = schema.as_str() + "\n"
@@ -66,6 +73,14 @@ def routes_of(services: Services, ingest: IngestDoor) -> list[BaseRoute]:
         Route("/v1/events", ingest.post, methods=["POST"]),
         Route("/v1/events", ingest.options, methods=["OPTIONS"]),
         WebSocketRoute(INGEST_PATH, IngestSockets(services, ingest.ingest).connect),
+        Route(PATH + "{token}", ExportDownloads(services).get, methods=["GET", "HEAD"]),
+        Route("/auth/connections/{tenant}", saml.ways),
+        Route("/auth/oauth/{connection}/start", oidc.start),
+        Route("/auth/oauth/{connection}/callback", oidc.callback),
+        Route("/auth/saml/{tenant}/metadata", saml.metadata),
+        Route("/auth/saml/{tenant}/login", saml.login),
+        Route("/auth/saml/{tenant}/acs", saml.acs, methods=["POST"]),
+        Route("/auth/saml/{tenant}/finish", saml.finish),
         Route("/auth/login", sign_in.login, methods=["POST"]),
         Route("/auth/refresh", sign_in.refresh, methods=["POST"]),
         Route("/auth/logout", sign_in.logout, methods=["POST"]),

@@ -40,6 +40,7 @@ class GraphQLDoor:
             engine=QueryEngine(services.database, Retention.of(services.settings), Freshness(services.log).fresh_until),
             ingest=ingest,
             live=services.live,
+            refused=services.refused,
             sign_in=services.sign_in,
             heartbeat_seconds=services.settings.heartbeat_seconds,
             cursor_key=services.settings.master_key_bytes(),
@@ -51,8 +52,14 @@ class GraphQLDoor:
 
         Raises:
             Unauthenticated: no access token, secret key or share link, or not a good one.
-            PermissionDenied: a person who is no member of the token's tenant any more, or has left it.
+            PermissionDenied: a person who is no member of the token's tenant any more, or has left it; anybody but an
+                owner while the tenant is to be deleted.
         """
+        caller = await self._known(authorization)
+        caller.principal.refuse_when_ending()
+        return caller
+
+    async def _known(self, authorization: str) -> Caller:
         scheme, _, token = authorization.partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or not token:

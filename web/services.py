@@ -18,10 +18,12 @@ from core.outcomes import IngestCounts
 from core.passwords import Passwords
 from core.quota import MonthQuota
 from core.ratelimit import RateLimiter
+from core.refused_writes import RefusedWrites
 from core.seen import SeenIds
 from core.settings import Settings
 from core.sign_in import SignIn
 from web.auth.keys import KeyRing
+from web.auth.saml_pool import SamlPool
 from web.auth.sessions import SessionRing
 from web.auth.shares import LinkRing
 
@@ -49,6 +51,8 @@ class Services:
     attempts: Attempts
     sign_in: SignIn
     counts: IngestCounts
+    refused: RefusedWrites
+    saml: SamlPool
 
 
 def pool_size_of(web_workers: int) -> int:
@@ -73,6 +77,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         seen = SeenIds(settings.redis_url)
         stack.push_async_callback(seen.close)
         live = await stack.enter_async_context(LiveBroadcast(settings.redis_url))
+        saml = SamlPool(settings.xmlsec1)
+        stack.push_async_callback(saml.close)
         keys = KeyRing(database, settings.master_key_bytes())
         passwords = Passwords()
         stack.push_async_callback(passwords.close)
@@ -85,7 +91,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         stack.push_async_callback(links.close)
         budgets = Budgets(settings.redis_url, settings.web_workers)
         stack.push_async_callback(budgets.close)
+        refused = RefusedWrites(database, limiter)
+        stack.push_async_callback(refused.close)
         yield Services(
             settings, database, log, limiter, seen, live, keys, links, budgets, quota, idempotency,
-            sessions, passwords, attempts, sign_in, counts,
+            sessions, passwords, attempts, sign_in, counts, refused, saml,
         )  # fmt: skip

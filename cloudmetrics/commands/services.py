@@ -1,4 +1,4 @@
-"""`services`: the servers of the larger sizes, for trying them on this machine: Kafka here, TimescaleDB for `up`."""
+"""`services`: what the larger sizes have, for trying it on this machine: Kafka here; TimescaleDB, xmlsec1 for `up`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from pathlib import Path
 from cloudmetrics.data_folder import DEFAULT, DataFolder
 from cloudmetrics.embedded.kafka_server import JARS, KafkaFolder, fetch_jars, start_kafka, until_answering
 from cloudmetrics.embedded.timescaledb import FOLDER, fetch_timescaledb
+from cloudmetrics.embedded.xmlsec import fetch_xmlsec1, known_xmlsec1
 from core.errors import Misconfigured
 from core.settings import PREFIX
 
-SUMMARY = "start Apache Kafka, and fetch TimescaleDB, for trying the larger sizes here"
+SUMMARY = "start Apache Kafka, fetch TimescaleDB and xmlsec1, for trying the larger sizes here"
 STOP_SECONDS = 15
 
 
@@ -30,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     if not JARS.exists():
         print("cloudmetrics: fetching Kafka's jars (43 MB, once) …", file=sys.stderr, flush=True)
     fetch_jars()
-    timescaledb = _timescaledb()
+    timescaledb, xmlsec1 = _timescaledb(), _xmlsec1()
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     kafka = KafkaFolder.at(folder.path / "kafka", args.kafka_port)
     process = start_kafka(kafka)
@@ -38,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         signal.signal(signum, lambda *_: process.terminate())
     try:
         asyncio.run(until_answering(kafka.brokers))
-        print(_block(kafka, Path(args.data), timescaledb), flush=True)
+        print(_block(kafka, Path(args.data), timescaledb, xmlsec1), flush=True)
         process.wait()
     finally:
         process.terminate()
@@ -58,7 +59,17 @@ def _timescaledb() -> str:
         return f"not here: {error.message}"
 
 
-def _block(kafka: KafkaFolder, data: Path, timescaledb: str) -> str:
+def _xmlsec1() -> str:
+    """Where it is, or why it is not."""
+    if not known_xmlsec1():
+        print("cloudmetrics: fetching xmlsec1 (7 MB and the package lists, once) …", file=sys.stderr, flush=True)
+    try:
+        return f"{fetch_xmlsec1()}; `up` finds it"
+    except Misconfigured as error:
+        return f"not here: {error.message}"
+
+
+def _block(kafka: KafkaFolder, data: Path, timescaledb: str, xmlsec1: str) -> str:
     return f"""
 Kafka is ready.
 
@@ -70,6 +81,9 @@ Use it as the log, in another terminal:
 
 TimescaleDB, for the PostgreSQL that `up` starts (a new data folder uses it at once, another one after `store move`):
   {timescaledb}
+
+xmlsec1, for sign-in by SAML:
+  {xmlsec1}
 
 Stop: Ctrl-C.
 """

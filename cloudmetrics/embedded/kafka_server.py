@@ -17,15 +17,13 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloudmetrics.children import CHECKOUT
+from cloudmetrics.embedded.debian import FETCH_SECONDS, SERVICES
 from core.errors import LogUnavailable, Misconfigured
 from core.kafka.log import KafkaLog
 from core.orphans import dies_with_parent
 
 PARTS = Path(__file__).resolve().parent / "kafka"
-SERVICES = CHECKOUT / ".services"
 JARS = SERVICES / "kafka-4.1.1"
-FETCH_SECONDS = 600
 READY_SECONDS = 60.0
 MEMORY = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 

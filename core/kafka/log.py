@@ -6,7 +6,7 @@ import asyncio
 import re
 
 from core.errors import LogUnavailable
-from core.eventlog import APPEND_SECONDS, Offset, OnAssigned, Partition
+from core.eventlog import APPEND_SECONDS, Forgotten, Offset, OnAssigned, Partition
 from core.kafka.client import kafka_errors
 from core.kafka.consumer import KafkaConsumer
 from core.kafka.observer import Observer
@@ -77,6 +77,15 @@ class KafkaLog:
     async def trim(self) -> int:
         """Nothing to do: the brokers drop what is past its time, whether or not everybody has read it."""
         return 0
+
+    async def delete_topic(self, topic: str) -> bool:
+        self._known.discard(topic)
+        async with kafka_errors():
+            return await self._observer.delete_topic(topic)
+
+    async def forget(self, topics: re.Pattern[str], tenant: bytes) -> Forgotten:
+        """Nothing: Kafka drops no single records; they go when their time is up."""
+        return Forgotten(0, None)
 
     async def close(self) -> None:
         await self._producer.close()

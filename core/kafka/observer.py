@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.errors import TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
 from aiokafka.structs import TopicPartition
 
 from core.kafka.client import (
@@ -56,6 +56,19 @@ class Observer:
             error = for_code(code)
             if code and error is not TopicAlreadyExistsError:
                 raise error(f"topic {name} cannot be made: {message}")
+
+    async def delete_topic(self, name: str) -> bool:
+        """Ends a topic; whether there was one."""
+        async with self._question():
+            admin = await self._started_admin()
+            answer = await admin.delete_topics([name], timeout_ms=int(REQUEST_SECONDS * 1000))
+        for _, code, *message in answer.topic_error_codes:
+            error = for_code(code)
+            if error is UnknownTopicOrPartitionError:
+                return False
+            if code:
+                raise error(f"topic {name} cannot be deleted: {message}")
+        return True
 
     async def lag(self, group: str, topics: re.Pattern[str]) -> dict[TopicPartition, int]:
         """Records of each partition that the group has not committed."""

@@ -11,6 +11,7 @@ GRANT SELECT, INSERT, UPDATE ON tenants, api_keys, api_key_secrets TO cm_app;
 GRANT DELETE ON api_key_secrets TO cm_app;
 GRANT SELECT, INSERT, UPDATE ON month_quota TO cm_app;
 GRANT SELECT, INSERT ON audit_log TO cm_app;
+GRANT SELECT ON audit_heads TO cm_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON members TO cm_app;
 -- Whether a person has a password, and which, is for the doorkeeper alone.
 GRANT SELECT (id, email, name, created_at, disabled_at) ON people TO cm_app;
@@ -64,3 +65,20 @@ GRANT SELECT, INSERT, UPDATE ON ingest_1m, ingest_1h TO cm_doorkeeper;
 -- A tenant's events follow it to another tier's storage class.
 GRANT DELETE ON events TO cm_writer;
 GRANT UPDATE (moving_since) ON tenants TO cm_writer;
+
+-- Jobs are asked for and looked at by the application, and run by a worker; the proofs of deletions are the operator's.
+GRANT SELECT, INSERT, UPDATE ON jobs TO cm_app;
+GRANT SELECT, UPDATE, DELETE ON jobs TO cm_writer;
+GRANT SELECT, UPDATE (others) ON tenant_erasures TO cm_writer;
+GRANT SELECT ON tenant_erasures TO cm_doorkeeper;
+GRANT EXECUTE ON FUNCTION maintenance.tables_of_tenants(), maintenance.begin_erasure(uuid, text, timestamptz),
+    maintenance.erase_rows(uuid, text, integer), maintenance.finish_erasure(uuid), maintenance.sweep_erased(uuid),
+    maintenance.erase_people(uuid) TO cm_writer;
+-- A tenant's own identity providers. Their people are the tenant's: policies on `people` hold that.
+GRANT SELECT, INSERT, UPDATE, DELETE ON sign_in_connections, sign_in_identities, sign_in_attempts, saml_assertions
+    TO cm_app;
+GRANT SELECT (home_tenant_id, asserted_email) ON people TO cm_app;
+GRANT INSERT (id, name, home_tenant_id, asserted_email) ON people TO cm_app;
+GRANT UPDATE (name, asserted_email) ON people TO cm_app;
+-- Which tenant a sign-in is of, before it is known.
+GRANT SELECT (tenant_id, id, kind, name, is_enabled) ON sign_in_connections TO cm_doorkeeper;

@@ -9,7 +9,8 @@ BEGIN
     FOREACH name IN ARRAY ARRAY['tenants', 'api_keys', 'api_key_secrets', 'audit_log', 'events', 'events_free',
         'events_pro', 'events_enterprise', 'events_self_hosted', 'event_ids', 'rollup_1m', 'rollup_5m', 'rollup_1h',
         'daily_usage', 'dead_letters', 'month_quota', 'members', 'sessions', 'ingest_1m', 'ingest_1h', 'invitations',
-        'outbox', 'questions', 'share_links']
+        'outbox', 'questions', 'share_links', 'audit_heads', 'jobs',
+        'sign_in_connections', 'sign_in_identities', 'sign_in_attempts', 'saml_assertions']
     LOOP
         -- The tables by class are there in the plain store only.
         CONTINUE WHEN to_regclass(name) IS NULL;
@@ -24,12 +25,12 @@ BEGIN
             name, CASE WHEN name = 'tenants' THEN 'id' ELSE 'tenant_id' END);
     END LOOP;
     FOREACH name IN ARRAY ARRAY['tenants', 'events', 'event_ids', 'rollup_1m', 'rollup_5m', 'rollup_1h',
-        'daily_usage', 'dead_letters', 'ingest_1m', 'ingest_1h', 'outbox', 'questions', 'share_links']
+        'daily_usage', 'dead_letters', 'ingest_1m', 'ingest_1h', 'outbox', 'questions', 'share_links', 'jobs']
     LOOP
         EXECUTE format('CREATE POLICY writer ON %I TO cm_writer USING (true) WITH CHECK (true)', name);
     END LOOP;
     FOREACH name IN ARRAY ARRAY['tenants', 'api_keys', 'api_key_secrets', 'daily_usage', 'members', 'sessions',
-        'audit_log', 'ingest_1m', 'ingest_1h', 'invitations', 'outbox', 'questions', 'share_links']
+        'audit_log', 'ingest_1m', 'ingest_1h', 'invitations', 'outbox', 'questions', 'share_links', 'sign_in_connections']
     LOOP
         EXECUTE format('CREATE POLICY doorkeeper ON %I TO cm_doorkeeper USING (true) WITH CHECK (true)', name);
     END LOOP;
@@ -53,3 +54,12 @@ ALTER TABLE password_resets ENABLE ROW LEVEL SECURITY;
 ALTER TABLE password_resets FORCE ROW LEVEL SECURITY;
 DROP POLICY IF EXISTS doorkeeper ON password_resets;
 CREATE POLICY doorkeeper ON password_resets TO cm_doorkeeper USING (true) WITH CHECK (true);
+
+-- A tenant's identity provider makes people of that tenant, changes what it said of them, and reaches no others.
+DROP POLICY IF EXISTS home_insert ON people;
+DROP POLICY IF EXISTS home_update ON people;
+CREATE POLICY home_insert ON people FOR INSERT TO cm_app
+    WITH CHECK (home_tenant_id = (SELECT current_setting('app.current_tenant')::uuid));
+CREATE POLICY home_update ON people FOR UPDATE TO cm_app
+    USING (home_tenant_id = (SELECT current_setting('app.current_tenant')::uuid))
+    WITH CHECK (home_tenant_id = (SELECT current_setting('app.current_tenant')::uuid));

@@ -3,7 +3,7 @@
 -- find_key_by_secret(secret_hash)
 -- The live key of a bearer secret, with its tenant.
 SELECT k.id, k.kind, k.scopes, k.origins, k.is_unsigned, k.expires_at, ARRAY[]::bytea[] AS sealed,
-    t.id AS tenant_id, t.slug, t.name, t.tier, t.created_at, t.is_demo
+    t.id AS tenant_id, t.slug, t.name, t.tier, t.created_at, t.is_demo, t.ends_at
 FROM api_key_secrets s
 JOIN api_keys k ON k.tenant_id = s.tenant_id AND k.id = s.key_id
 JOIN tenants t ON t.id = k.tenant_id
@@ -19,7 +19,7 @@ SELECT k.id, k.kind, k.scopes, k.origins, k.is_unsigned, k.expires_at,
             AND (s.expires_at IS NULL OR s.expires_at > now())
         ORDER BY s.created_at DESC LIMIT 2
     ) AS sealed,
-    t.id AS tenant_id, t.slug, t.name, t.tier, t.created_at, t.is_demo
+    t.id AS tenant_id, t.slug, t.name, t.tier, t.created_at, t.is_demo, t.ends_at
 FROM api_keys k JOIN tenants t ON t.id = k.tenant_id
 WHERE k.id = $1 AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now());
 
@@ -44,11 +44,11 @@ ON CONFLICT (slug) DO NOTHING RETURNING created_at;
 
 -- list_tenants()
 -- All tenants, by slug.
-SELECT id AS tenant_id, slug, name, tier, created_at, is_demo FROM tenants ORDER BY slug;
+SELECT id AS tenant_id, slug, name, tier, created_at, is_demo, ends_at FROM tenants ORDER BY slug;
 
 -- find_tenant(slug)
 -- One tenant by slug.
-SELECT id AS tenant_id, slug, name, tier, created_at, is_demo FROM tenants WHERE slug = $1;
+SELECT id AS tenant_id, slug, name, tier, created_at, is_demo, ends_at FROM tenants WHERE slug = $1;
 
 -- spread_tenant(id, sub_keys)
 -- Over how many partitions a tenant's records may go.

@@ -2,7 +2,7 @@
 
 -- lock_members()
 -- The tenant, kept from every other change of its members; rows that only refer to it are not held up.
-SELECT id, slug, name, tier FROM tenants WHERE id = (SELECT current_setting('app.current_tenant')::uuid)
+SELECT id, slug, name, tier, ends_at FROM tenants WHERE id = (SELECT current_setting('app.current_tenant')::uuid)
 FOR NO KEY UPDATE;
 
 -- standing_of(person_id)
@@ -12,7 +12,7 @@ WHERE m.tenant_id = (SELECT current_setting('app.current_tenant')::uuid) AND m.p
 
 -- find_member(person_id)
 -- One member.
-SELECT m.person_id, p.name, p.email, m.role, m.created_at AS since, {last_seen} AS last_seen_at
+SELECT m.person_id, p.name, coalesce(p.email, p.asserted_email, '') AS email, m.role, m.created_at AS since, {last_seen} AS last_seen_at
 FROM members m JOIN people p ON p.id = m.person_id
 WHERE m.tenant_id = (SELECT current_setting('app.current_tenant')::uuid) AND m.person_id = $1;
 
@@ -24,13 +24,13 @@ WHERE m.tenant_id = (SELECT current_setting('app.current_tenant')::uuid) AND p.e
 
 -- load_members(person_ids)
 -- Some members.
-SELECT m.person_id, p.name, p.email, m.role, m.created_at AS since, {last_seen} AS last_seen_at
+SELECT m.person_id, p.name, coalesce(p.email, p.asserted_email, '') AS email, m.role, m.created_at AS since, {last_seen} AS last_seen_at
 FROM members m JOIN people p ON p.id = m.person_id
 WHERE m.tenant_id = (SELECT current_setting('app.current_tenant')::uuid) AND m.person_id = ANY($1::uuid[]);
 
 -- list_members(most, search, after_at, after_id)
 -- A page of members, who is there longest first; by a part of the name.
-SELECT m.person_id, p.name, p.email, m.role, m.created_at AS since, {last_seen} AS last_seen_at
+SELECT m.person_id, p.name, coalesce(p.email, p.asserted_email, '') AS email, m.role, m.created_at AS since, {last_seen} AS last_seen_at
 FROM members m JOIN people p ON p.id = m.person_id
 WHERE m.tenant_id = (SELECT current_setting('app.current_tenant')::uuid)
     AND ($2::text = '' OR strpos(lower(p.name), lower($2)) > 0)

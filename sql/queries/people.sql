@@ -5,12 +5,12 @@
 SELECT id, email, name, password_hash, password_changed_at, created_at, disabled_at FROM people WHERE email = $1;
 
 -- find_person(id)
--- One person.
-SELECT id, email, name, password_hash, password_changed_at, created_at, disabled_at FROM people WHERE id = $1;
+-- One person. Whoever comes from a tenant's identity provider has no e-mail of its own: what is asserted proves nothing.
+SELECT id, coalesce(email, '') AS email, name, password_hash, password_changed_at, created_at, disabled_at FROM people WHERE id = $1;
 
 -- list_memberships(person_id)
 -- A person's tenants: where it was last, first; then by how long it is there.
-SELECT t.id AS tenant_id, t.slug, t.name, t.tier, t.created_at, t.is_demo, m.role, m.created_at AS since
+SELECT t.id AS tenant_id, t.slug, t.name, t.tier, t.created_at, t.is_demo, t.ends_at, m.role, m.created_at AS since
 FROM members m JOIN tenants t ON t.id = m.tenant_id
 LEFT JOIN LATERAL (
     SELECT max(s.last_used_at) AS at FROM sessions s
@@ -21,7 +21,7 @@ ORDER BY used.at DESC NULLS LAST, m.created_at, t.slug;
 
 -- list_memberships_by_slug(person_id, most, after, only)
 -- A page of them by slug, or (not null) the one.
-SELECT t.id AS tenant_id, t.slug, t.name, t.tier, t.created_at, t.is_demo, m.role, m.created_at AS since
+SELECT t.id AS tenant_id, t.slug, t.name, t.tier, t.created_at, t.is_demo, t.ends_at, m.role, m.created_at AS since
 FROM members m JOIN tenants t ON t.id = m.tenant_id
 WHERE m.person_id = $1 AND ($3::text IS NULL OR t.slug > $3) AND ($4::uuid IS NULL OR t.id = $4)
 ORDER BY t.slug LIMIT $2;
@@ -50,8 +50,14 @@ ON CONFLICT (tenant_id, person_id) DO UPDATE SET role = excluded.role;
 UPDATE people SET password_hash = $2, password_changed_at = now() WHERE id = $1;
 
 -- rename_person(id, name)
--- Another name.
-UPDATE people SET name = $2 WHERE id = $1;
+-- Another name; which it was before.
+UPDATE people SET name = $2 WHERE id = $1
+RETURNING old.name AS name_before, id, email, name, password_hash, password_changed_at, created_at, disabled_at;
+
+-- change_password(id, password_changed_at, password_hash)
+-- Another password in the place of the one that was verified; nothing when that has changed meanwhile.
+UPDATE people SET password_hash = $3, password_changed_at = now()
+WHERE id = $1 AND password_changed_at = $2 AND disabled_at IS NULL RETURNING id;
 
 -- find_account(email)
 -- Who signs in with an e-mail, and from where that person has lately.

@@ -77,5 +77,5 @@ SELECT owner, viewers, editors, managers FROM questions WHERE tenant_id = $1 AND
 -- purge_questions(before, most)
 -- The end of what was deleted before a moment.
 DELETE FROM questions WHERE (tenant_id, id) IN (
-    SELECT tenant_id, id FROM questions WHERE deleted_at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED
+    SELECT tenant_id, id FROM questions WHERE deleted_at < $1 LIMIT $2
 );

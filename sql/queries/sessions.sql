@@ -7,7 +7,7 @@ WHERE m.person_id = $1 AND m.tenant_id = $2 AND p.disabled_at IS NULL;
 
 -- find_membership_by_slug(person_id, slug)
 -- The same by the tenant's slug, with the tenant.
-SELECT t.id AS tenant_id, t.slug, t.name, t.tier, t.created_at, t.is_demo, m.role, m.created_at AS since
+SELECT t.id AS tenant_id, t.slug, t.name, t.tier, t.created_at, t.is_demo, t.ends_at, m.role, m.created_at AS since
 FROM members m JOIN tenants t ON t.id = m.tenant_id JOIN people p ON p.id = m.person_id
 WHERE m.person_id = $1 AND t.slug = $2 AND p.disabled_at IS NULL;
 
@@ -26,7 +26,8 @@ UPDATE sessions SET revoked_at = now(), revoked_reason = 'too_many'
 WHERE id IN (
     SELECT id FROM sessions WHERE person_id = $1 AND revoked_at IS NULL
     ORDER BY last_used_at DESC, id DESC OFFSET $2
-);
+)
+RETURNING id, tenant_id;
 
 -- lock_session_of_family(family_hash, idle, grace)
 -- The session of a refresh token, for this transaction alone; by the clock, as it may have waited for another.
@@ -83,7 +84,7 @@ WHERE s.person_id = $1 AND ($2::uuid IS NULL OR s.tenant_id = $2)
 -- find_session_state(id)
 -- Whether a session is good, where it is, and what its person is there.
 SELECT s.person_id, s.expires_at, s.is_locked, s.revoked_at IS NULL AND p.disabled_at IS NULL AS is_live, m.role,
-    t.id AS tenant_id, t.slug, t.name, t.tier, t.created_at, t.is_demo
+    t.id AS tenant_id, t.slug, t.name, t.tier, t.created_at, t.is_demo, t.ends_at
 FROM sessions s JOIN people p ON p.id = s.person_id JOIN tenants t ON t.id = s.tenant_id
 LEFT JOIN members m ON m.tenant_id = s.tenant_id AND m.person_id = s.person_id
 WHERE s.id = $1;

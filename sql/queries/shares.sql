@@ -46,7 +46,7 @@ RETURNING {columns};
 -- For the door: the live link of a token, its tenant, and what its maker is now: a member's role, a live key's scopes.
 SELECT l.id, l.object_kind, l.object_id, l.locked_filters::text AS locked_filters, l.ranges, l.filter_dimensions,
     l.cost_per_minute, l.rows_per_hour, l.expires_at, l.created_by, m.role AS maker_role, k.scopes AS maker_scopes,
-    t.id AS tenant_id, t.slug, t.name, t.tier, t.created_at, t.is_demo
+    t.id AS tenant_id, t.slug, t.name, t.tier, t.created_at, t.is_demo, t.ends_at
 FROM share_links l
 JOIN tenants t ON t.id = l.tenant_id
 LEFT JOIN members m ON m.tenant_id = l.tenant_id AND 'person:' || m.person_id = l.created_by
@@ -62,5 +62,5 @@ UPDATE share_links SET uses = uses + $3, last_used_at = now() WHERE tenant_id = 
 -- purge_links(before, most)
 -- The end of links that ended before a moment.
 DELETE FROM share_links WHERE (tenant_id, id) IN (
-    SELECT tenant_id, id FROM share_links WHERE least(expires_at, revoked_at) < $1 LIMIT $2 FOR UPDATE SKIP LOCKED
+    SELECT tenant_id, id FROM share_links WHERE least(expires_at, revoked_at) < $1 LIMIT $2
 );

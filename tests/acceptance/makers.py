@@ -7,10 +7,14 @@ from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 from core.api_keys import create_key
+from core.audit import Author, audit
+from core.audit_trail import AuditFilter, list_entries
 from core.database import Database
 from core.dead_letters import Place
 from core.eventlog import Offset, Partition
+from core.identities import list_identities, recognise
 from core.invitations import invite_member
+from core.jobs import JobKind, ask_export
 from core.key_requests import Grantor, KeyRequest
 from core.members import Authority
 from core.permissions import Role, Scope
@@ -19,6 +23,8 @@ from core.questions import Draft, Question, Questions
 from core.sessions import open_session
 from core.settings import Settings
 from core.shares import Terms, create_link
+from core.sign_in_connections import OidcConfig, SignInConnection, create_connection, new_connection
+from core.sign_in_rules import Preset, Vouched
 from core.tenancy import KeyKind, PersonId, Principal
 from pipeline.prepared import prepare
 from pipeline.store import Store
@@ -99,6 +105,41 @@ async def invitation(database: Database, settings: Settings, owner: Principal) -
     return global_id("Invitation", str(made.invitation.id))
 
 
+async def audit_entry(database: Database, settings: Settings, owner: Principal) -> str:
+    author = Author(owner.tenant.id, owner.actor, "request")
+    async with database.as_tenant(owner.tenant.id, is_write=True) as session:
+        await audit(session, author, "made.make", "made", {})
+    (entry,) = await list_entries(database, owner.tenant.id, AuditFilter(action="made."), 1, None)
+    return global_id("AuditEntry", str(entry.id))
+
+
+async def job(database: Database, settings: Settings, owner: Principal) -> str:
+    author = Author(owner.tenant.id, owner.actor, "request")
+    made = await ask_export(database, author, JobKind.EXPORT_AUDIT_LOG, {"format": "csv"})
+    return global_id("Job", str(made.id))
+
+
+def oidc_connection(owner: Principal) -> SignInConnection:
+    config = OidcConfig("https://login.example.com", "us")
+    return new_connection(owner.tenant, preset=Preset.OIDC, name=uuid4().hex, config=config, now=datetime.now(UTC))
+
+
+async def sign_in_connection(database: Database, settings: Settings, owner: Principal) -> str:
+    author = Author(owner.tenant.id, owner.actor, "request")
+    made = await create_connection(database, author, oidc_connection(owner))
+    return global_id("SignInConnection", str(made.id))
+
+
+async def sign_in_identity(database: Database, settings: Settings, owner: Principal) -> str:
+    author = Author(owner.tenant.id, owner.actor, "request")
+    made = await create_connection(database, author, oidc_connection(owner))
+    vouched = Vouched("https://login.example.com", uuid4().hex, None, False, "Ada", {})
+    async with database.as_tenant(owner.tenant.id, is_write=True) as session:
+        await recognise(session, author, made.id, vouched)
+    (identity,) = await list_identities(database, owner.tenant.id, made.id, 2, None)
+    return global_id("SignInIdentity", str(identity.id))
+
+
 MAKERS: dict[str, Make] = {
     "Tenant": tenant_itself,
     "Metric": metric,
@@ -110,4 +151,8 @@ MAKERS: dict[str, Make] = {
     "Session": session,
     "Member": member,
     "Invitation": invitation,
+    "AuditEntry": audit_entry,
+    "Job": job,
+    "SignInConnection": sign_in_connection,
+    "SignInIdentity": sign_in_identity,
 }

@@ -11,6 +11,8 @@ import pytest
 
 from core import accounts
 from core.access import EVERYONE, Grant, Level
+from core.api_keys import revoke_key
+from core.audit import Author
 from core.database import Database
 from core.errors import BadInput, CloudMetricsError, Conflict, NotFound, PermissionDenied
 from core.permissions import Role
@@ -163,7 +165,7 @@ async def test_what_the_door_knew_of_a_caller_is_not_what_a_write_relies_on(
     key, _ = await make_key(database, settings, tenant)
     by_key = Principal.of_key(tenant, key.id, key.scopes)
     second = await made(database, by_key)
-    await accounts.revoke_key(database, tenant, key.id)
+    await revoke_key(database, tenant.id, key.id, Author.operator(tenant.id))
     assert await outcome(questions(database, by_key).update(second.id, 1, {"name": "x"})) == "permission_denied"
     raised = await set_role(database, await add_member(database, tenant, Role.VIEWER), Role.ADMIN)
     assert await outcome(questions(database, raised).create(draft(), [])) == "done"

@@ -13,6 +13,7 @@ from uuid import uuid4
 import pytest
 
 from core import accounts, quota
+from core.audit import Author
 from core.database import Database
 from core.errors import DatabaseUnavailable, LogUnavailable, TooMany
 from core.ingest import Delivery, Ingest
@@ -184,6 +185,41 @@ async def test_a_lower_tier_holds_at_once_and_a_higher_one_goes_on(quotas: list[
     with pytest.raises(TooMany):
         await one.take(tenant, 0, NOW_MS, 1)
     await one.take(pro, 0, NOW_MS, 1)
+
+
+@pytest.mark.parametrize("batch", [10, 100])
+async def test_a_lower_tier_while_batches_are_under_way_is_passed_by_at_most_one(
+    quotas: list[MonthQuota], key: ApiKey, log: ValkeyLog, seen: SeenIds, database: Database, settings: Settings,
+    batch: int, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Half of a hundred batches come by doors that know of the lower tier, at its last events."""
+    # However slow this machine is: the database is there.
+    monkeypatch.setattr(quota, "ASK_SECONDS", 30.0)
+    pro = await accounts.change_tier(database, key.tenant, Tier.PRO, Author.operator(key.tenant.id))
+    async with database.as_writer() as session:
+        row = ([pro.id], [datetime.now(UTC).date()], ["k"], [LIMIT - 99_000 - 5], [0])
+        await session.execute(named("aggregate", "add_usage"), *row)
+    doors = [Ingest(database, log, seen, "each", Retention.of(settings), one) for one in quotas]
+
+    async def send(n: int) -> tuple[Tier, int]:
+        tenant = pro if n % 2 else key.tenant
+        if n == 50:
+            await accounts.change_tier(database, pro, Tier.FREE, Author.operator(pro.id))
+        try:
+            receipt = await doors[n % 5].accept(delivery(dataclasses.replace(key, tenant=tenant), batch))
+            return tenant.tier, receipt.accepted
+        except TooMany as refusal:
+            assert refusal.code == "quota_exceeded" and "starts anew at" in refusal.message
+            return tenant.tier, 0
+
+    taken = await asyncio.gather(*(send(n) for n in range(100)))
+    assert sum(count for tier, count in taken if tier is Tier.FREE) < 5 + batch
+    assert sum(count for tier, count in taken if tier is Tier.PRO) == 50 * batch
+    with pytest.raises(TooMany):
+        await doors[0].accept(delivery(key, 1))
+    # Nothing that the higher tier set aside is lost to the lower one.
+    await asyncio.gather(*(one.close() for one in quotas))
+    assert await taken_in_database(database, key.tenant) == LIMIT - 5 + sum(count for _, count in taken)
 
 
 async def test_a_new_month_begins_anew(quotas: list[MonthQuota], tenant: Tenant) -> None:

@@ -12,6 +12,8 @@ import pytest
 
 from core import accounts
 from core.access import EVERYONE, Grant, Level, grantees_of
+from core.api_keys import revoke_key
+from core.audit import Author
 from core.database import Database
 from core.errors import BadInput, NotFound, PermissionDenied
 from core.permissions import Permission, Role
@@ -141,7 +143,7 @@ async def test_a_link_ends_with_the_key_that_made_it(database: Database, setting
     maker = Principal.of_key(tenant, key.id, key.scopes)
     made = await link(database, maker, await question(database, maker))
     assert await is_good(database, made)
-    await accounts.revoke_key(database, tenant, key.id)
+    await revoke_key(database, tenant.id, key.id, Author.operator(tenant.id))
     assert not await is_good(database, made)
 
 

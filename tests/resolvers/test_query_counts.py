@@ -12,6 +12,9 @@ import pytest
 from core import invitations
 from core.database import Database
 from core.eventlog import Offset, Partition
+from core.invitations import invite_member
+from core.members import Authority
+from core.permissions import Role
 from core.queries import named
 from core.settings import Settings
 from core.tenancy import Tenant
@@ -19,7 +22,7 @@ from pipeline.prepared import prepare
 from pipeline.store import Store
 from resolvers.context import Context
 from schema.examples import load_examples
-from tests.conftest import make_key
+from tests.conftest import make_key, make_person
 from tests.pipeline.builders import batch_of, enriched
 from tests.resolvers.examples_run import CountingDatabase, Runner, callers_of
 from web.auth.keys import KnownKey
@@ -133,3 +136,22 @@ async def test_a_page_of_dead_letters_is_one_query_and_so_is_any_number_of_them(
     data, count = await asker.ask("query($ids: [ID!]!) { nodes(ids: $ids) { id } }", ids=ids)
     assert [node["id"] for node in data["nodes"]] == ids
     assert count == 1
+
+
+async def test_a_page_of_members_or_invitations_is_one_query_and_its_number_another(
+    asker: Asker, database: Database, settings: Settings, tenant: Tenant
+) -> None:
+    for _ in range(20):
+        await make_person(database, tenant)
+    for n in range(20):
+        await invite_member(database, settings, Authority.operator(tenant.id), f"n{n}@example.com", Role.VIEWER)
+    members = "members(first: 20) { edges { node { id name email role since lastSeenAt } } }"
+    invitations = "invitations(first: 20) { edges { node { id email role state mail invitedBy } } }"
+    for field, kind in ((members, "members"), (invitations, "invitations")):
+        page, count = await asker.ask(f"{{ tenant {{ {field} }} }}")
+        ids = [edge["node"]["id"] for edge in page["tenant"][kind]["edges"]]
+        assert (len(ids), count) == (20, 1)
+        data, count = await asker.ask("query($ids: [ID!]!) { nodes(ids: $ids) { id } }", ids=ids)
+        assert ([node["id"] for node in data["nodes"]], count) == (ids, 1)
+    _, count = await asker.ask("{ tenant { members(first: 1) { totalCount } invitations(first: 1) { totalCount } } }")
+    assert count == 4

@@ -84,7 +84,7 @@ async def test_an_invitations_page_is_a_form_that_needs_no_script_and_leaks_noth
     assert answer.status_code == 200 and answer.headers["content-type"] == "text/html; charset=utf-8"
     assert (page.action, page.inputs["token"]["value"]) == ("/auth/invitations/accept", token_in(link))
     assert page.labels == {"name", "password"} and page.inputs["password"]["autocomplete"] == "current-password"
-    assert page.outward == [] and not {"script", "img", "link", "iframe"} & set(page.tags)
+    assert page.outward == ["/auth/password/forgot"] and not {"script", "img", "link", "iframe"} & set(page.tags)
     policy = answer.headers["content-security-policy"]
     assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy and "unsafe" not in policy
     assert answer.headers["referrer-policy"] == "no-referrer" and answer.headers["cache-control"] == "no-store"

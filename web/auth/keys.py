@@ -76,6 +76,7 @@ class KeyRing:
         known = entry.known
         if known is None or (known.key.expires_at is not None and known.key.expires_at <= datetime.now(UTC)):
             raise Unauthenticated("The API key is missing, unknown, expired or revoked.")
+        known.principal().refuse_when_ending()
         return known
 
     async def _look_up(

@@ -27,6 +27,7 @@ from web.services import Services
 ACCEPT = "/auth/invitations/accept"
 FORGOT = "/auth/password/forgot"
 RESET = "/auth/password/reset"
+FORGOTTEN = (FORGOT, "Forgotten password")
 FORM = "application/x-www-form-urlencoded"
 MOST_FIELDS = 10
 # The same whether the address is somebody's or not.
@@ -109,7 +110,7 @@ class LinkDoor:
         try:
             reset = await find_reset(self._services.database, token)
         except BadInput as refusal:
-            return _dead_link(refusal)
+            return _dead_link(refusal, FORGOTTEN)
         return asked_for("Choose a password", _reset_form(token), f"For {reset.email}.")
 
     async def reset(self, request: Request) -> Response:
@@ -126,7 +127,7 @@ class LinkDoor:
             if not is_form:
                 raise
             if refusal.code == "invalid_link":
-                return _dead_link(refusal)
+                return _dead_link(refusal, FORGOTTEN)
             return asked_for("Choose a password", _reset_form(given.token), refusal=refusal, status=400)
         if is_form:
             return told("Your password is changed", "All sessions have ended; sign in with the new one.")
@@ -154,7 +155,8 @@ class LinkDoor:
         scheme, _, token = header.partition(" ")
         if scheme.lower() == "bearer":
             caller = await self._services.sessions.by_token(token.strip())
-            if caller.principal.person_id is not None:
+            # Who is vouched for in one tenant alone is nobody to another one.
+            if caller.principal.person_id is not None and not caller.principal.is_locked:
                 return await find_person(self._services.database, caller.principal.person_id)
         raise Unauthenticated("Send Authorization: Bearer and an access token of a person.", code="invalid_token")
 
@@ -201,7 +203,7 @@ def _invitation_page(
     ]
     return asked_for(
         f"Join {invitation.tenant.name}",
-        Form(ACCEPT, "Accept the invitation", fields, [("token", token)]),
+        Form(ACCEPT, "Accept the invitation", fields, [("token", token)], FORGOTTEN),
         f"{invitation.email} is invited as {invitation.role.value}.",
         refusal=refusal,
         status=status_of(refusal) if refusal else 200,
@@ -213,8 +215,8 @@ def _reset_form(token: str) -> Form:
     return Form(RESET, "Set the password", [field], [("token", token)])
 
 
-def _dead_link(refusal: CloudMetricsError) -> Response:
-    return told("This link is not good", refusal.message, status=400)
+def _dead_link(refusal: CloudMetricsError, beside: tuple[str, str] | None = None) -> Response:
+    return told("This link is not good", refusal.message, beside=beside, status=400)
 
 
 async def _given(request: Request, shape: type[T]) -> tuple[T, bool]:

@@ -35,6 +35,7 @@ input[aria-invalid="true"] { border-color: var(--bad); border-width: 2px; }
 button { width: 100%; min-height: 2.75rem; margin-top: 1.5rem; font: inherit; font-weight: 600; cursor: pointer;
   color: var(--on-mark); background: var(--mark); border: 0; border-radius: 0.5rem; }
 a { color: var(--mark); }
+.beside { margin: 1.25rem 0 0; }
 :focus-visible { outline: 3px solid var(--mark); outline-offset: 2px; }
 """
 _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
@@ -65,17 +66,18 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What a page asks, where it sends it, and what it sends along unseen."""
+    """What a page asks, where it sends it, and what it sends along unseen. `beside`: another page, and its words."""
 
     action: str
     submit: str
     fields: Sequence[Field]
     hidden: Sequence[tuple[str, str]] = ()
+    beside: tuple[str, str] | None = None
 
 
-def told(title: str, *paragraphs: str, status: int = 200) -> HTMLResponse:
+def told(title: str, *paragraphs: str, beside: tuple[str, str] | None = None, status: int = 200) -> HTMLResponse:
     """A page that tells something."""
-    return _page(title, "".join(f"<p>{escape(text)}</p>" for text in paragraphs), status)
+    return _page(title, "".join(f"<p>{escape(text)}</p>" for text in paragraphs) + _link(beside), status)
 
 
 def asked_for(
@@ -88,7 +90,11 @@ def asked_for(
     inputs = "".join(f'<input type="hidden" name="{name}" value="{escape(value)}">' for name, value in form.hidden)
     inputs += "".join(_input(field, refusal) for field in form.fields)
     parts.append(f'<form method="post" action="{form.action}">{inputs}<button>{escape(form.submit)}</button></form>')
-    return _page(title, "".join(parts), status)
+    return _page(title, "".join(parts) + _link(form.beside), status)
+
+
+def _link(beside: tuple[str, str] | None) -> str:
+    return f'<p class="beside"><a href="{beside[0]}">{escape(beside[1])}</a></p>' if beside else ""
 
 
 def _input(field: Field, refusal: CloudMetricsError | None) -> str:

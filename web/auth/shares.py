@@ -50,10 +50,7 @@ class LinkRing:
             Unauthenticated: unknown, revoked, expired, its object or its maker's right gone: told apart nowhere.
             DatabaseUnavailable: it cannot be looked up now.
         """
-        entry = self._entries.get(key := hash_secret(token)) if is_well_formed(token) else _Entry(None, 0.0)
-        if entry is None or (is_well_formed(token) and time.monotonic() - entry.looked_up_at > FRESH_SECONDS):
-            entry = await self._look_up(key, token)
-        grant = entry.grant
+        grant = await self._find(token) if is_well_formed(token) else None
         if grant is None or grant.expires_at <= datetime.now(UTC):
             raise Unauthenticated("The share link is unknown, or has ended.", code="invalid_share_link")
         return Caller(grant.principal(), f"share_link:{grant.link_id}", share=grant)
@@ -71,13 +68,15 @@ class LinkRing:
             await asyncio.gather(self._noting, return_exceptions=True)
         await self._note()
 
-    async def _look_up(self, key: bytes, token: str) -> _Entry:
-        grant = await answered_within(LOOK_UP_SECONDS, find_grant(self._database, token))
-        entry = self._entries[key] = _Entry(grant, time.monotonic())
-        self._entries.move_to_end(key)
-        while len(self._entries) > MAX_ENTRIES:
-            self._entries.popitem(last=False)
-        return entry
+    async def _find(self, token: str) -> ShareGrant | None:
+        entry = self._entries.get(key := hash_secret(token))
+        if entry is None or time.monotonic() - entry.looked_up_at > FRESH_SECONDS:
+            grant = await answered_within(LOOK_UP_SECONDS, find_grant(self._database, token))
+            entry = self._entries[key] = _Entry(grant, time.monotonic())
+            self._entries.move_to_end(key)
+            while len(self._entries) > MAX_ENTRIES:
+                self._entries.popitem(last=False)
+        return entry.grant
 
     async def _note_soon(self) -> None:
         while self._uses:

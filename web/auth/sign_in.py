@@ -75,7 +75,9 @@ class SignInDoor:
     async def published_keys(self, request: Request) -> Response:
         """The JSON Web Key Set (RFC 7517, 5) that access tokens are verified with."""
         keys = await self._services.sessions.published()
-        return JSONResponse({"keys": keys}, headers={"Cache-Control": f"public, max-age={PUBLISHED_SECONDS}"})
+        # The first sign-in makes the first key: nobody is to remember that there was none.
+        kept = f"public, max-age={PUBLISHED_SECONDS}" if keys else "no-store"
+        return JSONResponse({"keys": keys}, headers={"Cache-Control": kept})
 
     def answer(self, signed_in: SignedIn, *, in_cookie: bool) -> Response:
         """The tokens of a session: the refresh token in a cookie, or else in the body."""
