@@ -184,6 +184,7 @@ async def test_a_removed_member_loses_its_sessions_here_and_no_others_and_its_in
             "SELECT tenant_id FROM sessions WHERE person_id = $1 AND revoked_at IS NULL", admin.person_id
         )
     assert [row["tenant_id"] for row in live] == [other.id]
+    assert (f"person:{owner.person_id}", "member.remove", f"person:{admin.person_id}") in await trail(settings, tenant)
     (invitation,) = await load_invitations(database, tenant.id, [issued.invitation.id])
     assert invitation is not None and invitation.state is InvitationState.REVOKED
     with pytest.raises(PermissionDenied):
