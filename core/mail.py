@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -44,7 +44,7 @@ class Message:
     kind: MailKind
     recipient: str
     subject: str
-    text: str
+    text: str = field(repr=False)
     keep_trying: timedelta = KEEP_TRYING
 
     def __post_init__(self) -> None:
@@ -67,6 +67,19 @@ class Message:
         mime["Auto-Submitted"] = "auto-generated"
         mime.set_content(self.text)
         return mime
+
+
+# How long a message is worth sending, by what its link is good for.
+OF_USE: dict[MailKind, timedelta] = {
+    MailKind.INVITATION: timedelta(days=7),
+    MailKind.PASSWORD_RESET: timedelta(hours=1),
+    MailKind.PASSWORD_CHANGED: timedelta(days=7),
+}
+
+
+def is_of_use(kind: MailKind, created_at: datetime) -> bool:
+    """Whether a message that was written then is still worth sending."""
+    return datetime.now(UTC) < created_at + OF_USE[kind]
 
 
 class _Sealed(msgspec.Struct, frozen=True):

@@ -14,30 +14,41 @@ from core.permissions import Permission
 from core.sign_in_connections import OidcConfig, SamlConfig
 from core.sign_in_connections import SignInConnection as ConnectionRow
 from core.sign_in_rules import ConnectionKind, Preset, RoleRule
+from core.sign_in_setup import ConnectionAsked, OidcAsked, SamlAsked
 from resolvers.context import Context
 from resolvers.global_ids import global_id
 from resolvers.sign_in import (
     IDENTITY,
     KIND,
-    ConnectionAsked,
-    OidcAsked,
-    SamlAsked,
     create_sign_in_connection,
     delete_sign_in_connection,
     delete_sign_in_identity,
     list_sign_in_identities,
     update_sign_in_connection,
 )
+from schema.described import enum_of
 from schema.guarded import guarded, mutation, shown_to
 from schema.node import Connection, Node
 from schema.roles import RoleType
 
 WRITE = Permission.SIGN_IN_WRITE
-KindType = strawberry.enum(
-    ConnectionKind, name="SignInKind", description="The protocol that an identity provider speaks."
+KindType = enum_of(
+    ConnectionKind,
+    "The protocol that an identity provider speaks.",
+    name="SignInKind",
+    OIDC="OpenID Connect.",
+    SAML="SAML 2.0.",
 )
-PresetType = strawberry.enum(
-    Preset, name="SignInPreset", description="What is known of an identity provider beyond its protocol."
+PresetType = enum_of(
+    Preset,
+    "What is known of an identity provider beyond its protocol.",
+    name="SignInPreset",
+    GOOGLE_WORKSPACE="Google, for the accounts of one's own domains.",
+    ENTRA_OIDC="Microsoft Entra ID by OpenID Connect.",
+    OIDC="Any OpenID provider.",
+    OKTA_SAML="Okta by SAML.",
+    ENTRA_SAML="Microsoft Entra ID by SAML.",
+    SAML="Any SAML provider.",
 )
 
 

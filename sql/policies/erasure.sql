@@ -118,6 +118,10 @@ BEGIN
         GET DIAGNOSTICS removed = ROW_COUNT;
         PERFORM maintenance.note_erased(erased, target.name, removed);
     END LOOP;
+    -- People whom the tenant's identity provider made are the tenant's, members or not.
+    DELETE FROM people WHERE home_tenant_id = erased;
+    GET DIAGNOSTICS removed = ROW_COUNT;
+    UPDATE tenant_erasures SET people_removed = people_removed + removed WHERE id = erased;
     DELETE FROM tenants WHERE id = erased;
     PERFORM maintenance.note_erased(erased, 'tenants', 1);
     FOR target IN SELECT name FROM maintenance.tables_of_tenants() UNION ALL SELECT 'tenants' LOOP
@@ -196,7 +200,8 @@ BEGIN
 END $$;
 DROP POLICY IF EXISTS eraser ON people;
 CREATE POLICY eraser ON people TO CURRENT_USER
-    USING (id = nullif(current_setting('app.erased_person', true), '')::uuid);
+    USING (id = nullif(current_setting('app.erased_person', true), '')::uuid
+        OR home_tenant_id = nullif(current_setting('app.erased_tenant', true), '')::uuid);
 
 -- The chain's trigger runs as the owner, and needs the head of whichever tenant an entry is of: the doorkeeper, who
 -- writes some, has set no tenant.

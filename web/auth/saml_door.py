@@ -31,6 +31,7 @@ from core.sign_in_rules import ConnectionKind
 from core.tenancy import SLUG
 from web.auth.provider_sign_in import BROWSER, ProviderSignIn, checked_next, no_such_way, parameters_of
 from web.auth.saml_client import IdentityProvider, ServiceProvider
+from web.auth.saml_metadata import MEDIA_TYPE, metadata_of
 from web.auth.saml_pool import SamlPool
 from web.auth.saml_response import MAX_RESPONSE_BYTES, Said, request_id_of
 from web.auth.saml_subject import vouched_by
@@ -39,6 +40,8 @@ from web.ingest.body import read_body
 
 MAX_FORM_BYTES = 384 * 1024
 MAX_FIELDS = 10
+# Each costs two processes.
+ANSWERS_PER_MINUTE = 120
 
 
 class SamlDoor:
@@ -59,8 +62,8 @@ class SamlDoor:
     async def metadata(self, request: Request) -> Response:
         """Us, to the providers of a tenant; the same text whether there is such a tenant or not."""
         await self._sign_in.take(request)
-        outcome = await self._pool.do(Job(does="metadata", provider=self._provider(_slug(request))))
-        return Response(outcome.metadata, media_type="application/samlmetadata+xml")
+        provider = self._provider(_slug(request))
+        return Response(metadata_of(provider.entity_id, provider.acs_url), media_type=MEDIA_TYPE)
 
     async def login(self, request: Request) -> Response:
         """Sends the browser to the provider: of several, to the one that `connection` names."""
@@ -101,6 +104,7 @@ class SamlDoor:
         if attempt is None:
             raise _not_awaited()
         connection = await self._sign_in.connection(str(attempt.connection_id), ConnectionKind.SAML)
+        await self._sign_in.take(request, "saml", ANSWERS_PER_MINUTE)
         provider = self._provider(_slug(request))
         outcome = await self._pool.do(
             Job(does="verify", provider=provider, idp=_idp(connection), request_id=request_id, document=document)
@@ -182,7 +186,14 @@ async def _document(request: Request) -> bytes:
         raise InvalidRequest(
             "Content-Type must be application/x-www-form-urlencoded.", code="unsupported_media_type", status=415
         )
-    body = await read_body(request, MAX_FORM_BYTES)
+    try:
+        body = await read_body(request, MAX_FORM_BYTES)
+    except InvalidRequest as refusal:
+        if refusal.answer_status != 413:
+            raise
+        raise InvalidRequest(
+            f"The form has more than {MAX_FORM_BYTES} bytes.", code="form_too_large", status=413
+        ) from None
     if body.count(b"&") >= MAX_FIELDS:
         raise InvalidRequest(f"The form has more than {MAX_FIELDS} fields.", code="form_too_large", status=413)
     try:

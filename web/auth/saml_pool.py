@@ -19,14 +19,18 @@ import msgspec
 
 from core.errors import InvalidRequest, Unavailable
 from core.orphans import dies_with_parent
-from web.auth.saml_worker import Job, Outcome
+from web.auth.saml_worker import READY, Job, Outcome
 
 log = logging.getLogger(__name__)
 
 WORKERS = 2
 QUEUE = 20
 JOB_SECONDS = 10.0
+# A process that is slow to start on a busy machine is waited for by the next job, not begun anew for each.
+START_SECONDS = 60.0
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
+# The library remembers everybody whom it has seen.
+MAX_JOBS = 500
 # A line is a document in base64 within JSON.
 MAX_LINE_BYTES = 1024 * 1024
 
@@ -35,6 +39,7 @@ MAX_LINE_BYTES = 1024 * 1024
 class _Worker:
     process: asyncio.subprocess.Process
     folder: str
+    jobs: int = 0
 
     async def ask(self, job: bytes) -> Outcome:
         assert self.process.stdin is not None and self.process.stdout is not None
@@ -58,6 +63,7 @@ class SamlPool:
         self.xmlsec1 = xmlsec1
         self._seconds = seconds
         self._idle: list[_Worker] = []
+        self._starting: list[asyncio.Task[_Worker]] = []
         self._places = asyncio.Semaphore(WORKERS)
         self._asked = 0
 
@@ -90,11 +96,14 @@ class SamlPool:
         return outcome
 
     async def close(self) -> None:
+        for task in self._starting:
+            with suppress(Unavailable):
+                self._idle.append(await task)
         while self._idle:
             await self._idle.pop().end()
 
     async def _done(self, job: bytes) -> Outcome:
-        worker = self._idle.pop() if self._idle else await _start()
+        worker = self._idle.pop() if self._idle else await self._started()
         try:
             outcome = await worker.ask(job)
         except BaseException as error:
@@ -104,8 +113,21 @@ class SamlPool:
                 log.warning("a SAML worker broke", extra={"action": "saml_worker_broke"})
                 raise _busy() from None
             raise
-        self._idle.append(worker)
+        worker.jobs += 1
+        if worker.jobs < MAX_JOBS:
+            self._idle.append(worker)
+        else:
+            await asyncio.shield(worker.end())
         return outcome
+
+    async def _started(self) -> _Worker:
+        """A new worker, or one that was begun for an asker who went away."""
+        task = self._starting.pop() if self._starting else asyncio.ensure_future(_start())
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            self._starting.append(task)
+            raise
 
 
 async def _start() -> _Worker:
@@ -117,7 +139,16 @@ async def _start() -> _Worker:
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, limit=MAX_LINE_BYTES,
         start_new_session=True, preexec_fn=dies_with_parent(signal.SIGKILL),
     )  # fmt: skip
-    return _Worker(process, folder)
+    worker = _Worker(process, folder)
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(START_SECONDS):
+            if await process.stdout.readline() == READY:
+                return worker
+    except TimeoutError:
+        pass
+    await worker.end()
+    raise _busy()
 
 
 def _busy() -> Unavailable:
