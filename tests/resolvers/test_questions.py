@@ -36,7 +36,7 @@ UPDATE = f"""mutation($input: UpdateQuestionInput!) {{ updateQuestion(input: $in
   {ERROR} }} }}"""
 ACCESS = f"""mutation($input: SetQuestionAccessInput!) {{ setQuestionAccess(input: $input) {{ __typename
   ... on SetQuestionAccessPayload {{ question {{ accessRevision
-    access {{ level member role everyone key }} }} }} {ERROR} }} }}"""
+    access {{ level member role everyone }} }} }} {ERROR} }} }}"""
 DELETE = f"""mutation($input: DeleteQuestionInput!) {{ deleteQuestion(input: $input) {{ __typename {ERROR} }} }}"""
 RESTORE = f"""mutation($input: RestoreQuestionInput!) {{ restoreQuestion(input: $input) {{ __typename {ERROR} }} }}"""
 SHARE = f"""mutation($input: CreateShareLinkInput!) {{ createShareLink(input: $input) {{ __typename
