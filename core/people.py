@@ -118,7 +118,12 @@ async def find_person(database: Database, person_id: PersonId) -> Person | None:
 async def list_memberships(database: Database, person_id: PersonId) -> list[Membership]:
     """A person's tenants, the last used first, then the oldest membership."""
     async with database.as_doorkeeper() as session:
-        return [membership_of(row) for row in await session.fetch(LIST_MEMBERSHIPS, person_id)]
+        return await memberships_of(session, person_id)
+
+
+async def memberships_of(session: Session, person_id: PersonId) -> list[Membership]:
+    """The same within a transaction of the doorkeeper's."""
+    return [membership_of(row) for row in await session.fetch(LIST_MEMBERSHIPS, person_id)]
 
 
 async def list_memberships_by_slug(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.errors import MessageError
-from email.policy import EmailPolicy
+from email.message import EmailMessage
 from uuid import uuid4
 
 import pytest
@@ -89,18 +90,16 @@ async def test_a_server_elsewhere_that_offers_no_starttls_gets_nothing() -> None
         assert await send(server_at(mailbox.port, starttls=False)) == Sent()
 
 
-class Strict(EmailPolicy):
-    """Refuses to write, as newer Pythons do where a header is more than one line (CVE-2024-6923)."""
+class Unwritable(EmailMessage):
+    """What cannot be written, as newer Pythons say of a header that is more than one line (CVE-2024-6923)."""
 
-    def fold_binary(self, name: str, value: str) -> bytes:
-        raise MessageError(f"{name} has an end of line within")
+    def raw_items(self) -> Iterator[tuple[str, str]]:
+        raise MessageError("Subject has an end of line within")
 
 
 async def test_a_header_that_the_library_refuses_to_write_is_final() -> None:
-    mime = MESSAGE.to_mime(uuid4(), "cm@example.com")
-    mime.policy = Strict()
     async with serving(Mailbox()) as mailbox, connected(server_at(mailbox.port, starttls=False)) as connection:
-        outcome = await connection.send(mime, sender="cm@example.com", recipient=MESSAGE.recipient)
+        outcome = await connection.send(Unwritable(), sender="cm@example.com", recipient=MESSAGE.recipient)
     assert isinstance(outcome, Refused) and "end of line" in outcome.reason and mailbox.messages == []
 
 
