@@ -13,7 +13,7 @@ from uuid import UUID
 from core.audit import Author, audit
 from core.database import Database, Session
 from core.errors import Conflict, NotFound, PermissionDenied
-from core.permissions import ROLE_PERMISSIONS, Permission, Role, who_may
+from core.permissions import ROLE_PERMISSIONS, Permission, Role, Scope, of_scopes, who_may
 from core.queries import named
 from core.sessions import revoke_sessions
 from core.tenancy import TIER_LIMITS, PersonId, Principal, TenantId, Tier, TierLimits
@@ -29,6 +29,7 @@ COUNT = named("members", "count_members")
 COUNT_OWNERS = named("members", "count_other_owners")
 SET_ROLE = named("members", "set_role")
 REMOVE = named("members", "remove_member")
+HOLD_KEY = named("access", "hold_key")
 END_INVITATIONS = named("invitations", "end_invitations_by")
 
 OPERATOR = "operator"
@@ -93,14 +94,21 @@ async def stand(session: Session, authority: Authority) -> Standing:
     """Waits until no other change of the tenant's members is under way, and says what the authority may.
 
     Raises:
-        PermissionDenied: a person that is a member no more, or a tenant that is to be deleted.
+        PermissionDenied: a person that is a member no more, a key that is live no more, or a tenant that is to be
+            deleted.
     """
     tenant = await lock_members(session)
     if tenant["ends_at"] is not None and authority.author.actor != OPERATOR:
         raise PermissionDenied("This tenant is to be deleted; its members change again once an owner restores it.")
+    if authority.author.actor == OPERATOR:
+        return Standing(tenant["name"], limits_of(tenant), authority.permissions, None, "The operator")
     if authority.person_id is None:
-        name = "The operator" if authority.author.actor == OPERATOR else "An administrator"
-        return Standing(tenant["name"], limits_of(tenant), authority.permissions, None, name)
+        # Doors know a key for some seconds after its end; what it makes then would be ended by nobody.
+        key = await session.fetchrow(HOLD_KEY, authority.author.actor)
+        if key is None:
+            raise PermissionDenied("This key is not live any more.")
+        held = of_scopes(frozenset(Scope(scope) for scope in key["scopes"]))
+        return Standing(tenant["name"], limits_of(tenant), authority.permissions & held, None, "An administrator")
     row = await session.fetchrow(STANDING_OF, authority.person_id)
     if row is None:
         raise PermissionDenied("You are not a member of this tenant any more.")
@@ -251,5 +259,5 @@ async def _end(session: Session, author: Author, member: Member, action: str) ->
     ended = await revoke_sessions(
         session, person_id=member.person_id, tenant_id=author.tenant_id, reason="not_a_member"
     )
-    diff = {"role": [member.role.value, None], "email": [member.email, None], "sessions": [str(id) for id in ended]}
+    diff = {"role": [member.role.value, None], "email": [member.email, None], "sessions": [str(one.id) for one in ended]}
     await audit(session, author, action, f"person:{member.person_id}", diff)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 
+from core.api_keys import revoke_key
+from core.audit import Author
 from core.database import Database, as_owner
 from core.errors import CloudMetricsError, Conflict, NotFound, PermissionDenied
 from core.invitations import InvitationState, invite_member, load_invitations
@@ -22,7 +25,8 @@ from core.members import (
 from core.permissions import SCOPE_PERMISSIONS, Role, Scope
 from core.sessions import open_session
 from core.settings import Settings
-from core.tenancy import KeyId, Principal, Tenant
+from core.tenancy import Principal, Tenant
+from tests.conftest import make_key
 from tests.core.people_builder import as_member, join, make_member, make_person, make_tenant
 
 
@@ -166,11 +170,13 @@ async def test_a_removed_member_loses_its_sessions_here_and_no_others_and_its_in
     owner = await make_member(database, tenant, Role.OWNER)
     admin = await make_member(database, tenant, Role.ADMIN)
     await join(database, other, admin.person_id, Role.OWNER)
-    for where in (tenant, tenant, other):
+    opened = [
         await open_session(
             database, settings, person_id=admin.person_id, tenant_id=where.id, method="password", address="", agent="",
             locked=False,
-        )  # fmt: skip
+        )
+        for where in (tenant, tenant, other)
+    ]  # fmt: skip
     issued = await invite_member(database, settings, as_member(tenant, admin), "friend@example.com", Role.ADMIN)
     (seen,) = await load_members(database, tenant.id, [admin.person_id])
     assert seen is not None and seen.last_seen_at is not None
@@ -181,6 +187,10 @@ async def test_a_removed_member_loses_its_sessions_here_and_no_others_and_its_in
             "SELECT tenant_id FROM sessions WHERE person_id = $1 AND revoked_at IS NULL", admin.person_id
         )
     assert [row["tenant_id"] for row in live] == [other.id]
+    async with as_owner(settings.app_url) as connection:
+        await connection.execute("SELECT set_config('app.current_tenant', $1, false)", str(tenant.id))
+        diff = await connection.fetchval("SELECT diff FROM audit_log WHERE action = 'member.remove'")
+    assert set(json.loads(diff)["sessions"]) == {str(one.session_id) for one in opened[:2]}
     (invitation,) = await load_invitations(database, tenant.id, [issued.invitation.id])
     assert invitation is not None and invitation.state is InvitationState.REVOKED
     with pytest.raises(PermissionDenied):
@@ -220,9 +230,12 @@ async def test_another_tenants_member_is_nobody(database: Database, tenant: Tena
     assert await load_members(database, tenant.id, [stranger.person_id]) == [None]
 
 
-async def test_a_key_changes_members_but_makes_no_owner_and_cannot_leave(database: Database, tenant: Tenant) -> None:
+async def test_a_key_changes_members_but_makes_no_owner_and_cannot_leave(
+    database: Database, settings: Settings, tenant: Tenant
+) -> None:
     owner, viewer = await make_member(database, tenant, Role.OWNER), await make_member(database, tenant, Role.VIEWER)
-    key = Authority.of(Principal.of_key(tenant, KeyId("key_1"), frozenset({Scope.ADMIN})), "request-1")
+    made, _ = await make_key(database, settings, tenant, scopes=frozenset({Scope.ADMIN}))
+    key = Authority.of(Principal.of_key(tenant, made.id, made.scopes), "request-1")
     assert key.permissions >= SCOPE_PERMISSIONS[Scope.ADMIN]
     assert (await change_member_role(database, key, viewer.person_id, Role.ADMIN)).role is Role.ADMIN
     for attempt in (
@@ -232,6 +245,24 @@ async def test_a_key_changes_members_but_makes_no_owner_and_cannot_leave(databas
     ):
         with pytest.raises(PermissionDenied):
             await attempt
+
+
+async def test_a_key_that_was_revoked_leaves_no_open_invitations_and_makes_none(
+    database: Database, settings: Settings, tenant: Tenant
+) -> None:
+    made, _ = await make_key(database, settings, tenant, scopes=frozenset({Scope.ADMIN}))
+    other, _ = await make_key(database, settings, tenant, scopes=frozenset({Scope.ADMIN}))
+    issued = []
+    for key in (made, other):
+        authority = Authority.of(Principal.of_key(tenant, key.id, key.scopes), "request-1")
+        issued.append(await invite_member(database, settings, authority, f"{key.id}@example.com".lower(), Role.ADMIN))
+    await revoke_key(database, tenant.id, made.id, Author.operator(tenant.id))
+    found = await load_invitations(database, tenant.id, [one.invitation.id for one in issued])
+    assert [one and one.state for one in found] == [InvitationState.REVOKED, InvitationState.OPEN]
+    # The door may know the key for some seconds more.
+    late = Authority.of(Principal.of_key(tenant, made.id, made.scopes), "request-2")
+    with pytest.raises(PermissionDenied):
+        await invite_member(database, settings, late, "late@example.com", Role.ADMIN)
 
 
 async def test_members_come_page_by_page_and_by_a_part_of_the_name(database: Database, tenant: Tenant) -> None:
