@@ -239,10 +239,10 @@ async def switch_session(
                     code="session_locked",
                 )
             await session.execute(MOVE, session_id, membership.tenant.id)
-            # Neither tenant learns from its trail which other ones a person has.
-            await audit(session, author_of(left, person_id, request_id), "session.leave", str(session_id), {})
-            entered = author_of(membership.tenant.id, person_id, request_id)
-            await audit(session, entered, "session.enter", str(session_id), {})
+            # Neither tenant learns from its trail which other ones a person has. In the order of their ids, so that two
+            # who change places do not wait for each other's trail.
+            for tenant_id, action in sorted([(left, "session.leave"), (membership.tenant.id, "session.enter")]):
+                await audit(session, author_of(tenant_id, person_id, request_id), action, str(session_id), {})
     access = await access_token(database, settings, session_id, person_id, membership.tenant.id)
     return access, membership
 

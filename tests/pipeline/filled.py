@@ -70,6 +70,19 @@ class Everything:
         async with as_owner(self.superuser) as connection:
             return int(await connection.fetchval("SELECT count(*) FROM people"))
 
+    async def come_home(self, tenant: Tenant) -> UUID:
+        """A person whom the tenant's own identity provider made, member of it."""
+        person = uuid4()
+        async with as_owner(self.superuser) as connection:
+            await connection.execute(
+                "INSERT INTO people (id, name, home_tenant_id, asserted_email) VALUES ($1, 'Grace', $2, 'g@x.test')",
+                person, tenant.id,
+            )  # fmt: skip
+            await connection.execute(
+                "INSERT INTO members (tenant_id, person_id, role) VALUES ($1, $2, 'viewer')", tenant.id, person
+            )
+        return person
+
     async def join(self, tenant: Tenant, *others: Tenant) -> UUID:
         """A new person, member of these tenants."""
         person = uuid4()
@@ -82,6 +95,10 @@ class Everything:
                 await connection.execute(
                     "INSERT INTO members (tenant_id, person_id, role) VALUES ($1, $2, 'viewer')", each.id, person
                 )
+            await connection.execute(
+                "INSERT INTO password_resets (id, person_id, token_hash, expires_at) "
+                "VALUES (gen_random_uuid(), $1, sha256(convert_to(gen_random_uuid()::text, 'UTF8')), now())", person,
+            )  # fmt: skip
         return person
 
 

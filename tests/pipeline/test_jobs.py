@@ -247,6 +247,7 @@ async def test_a_deletion_leaves_nothing_anywhere_and_a_proof_that_says_so(
 ) -> None:
     neighbour = await filled(database, parts.settings, log, everything)
     shared = await everything.join(tenant, neighbour)
+    await everything.come_home(tenant)
     async with working(parts):
         await ended(database, await export(database, tenant))
         await everything.fill_the_rest(tenant.id)
@@ -265,8 +266,8 @@ async def test_a_deletion_leaves_nothing_anywhere_and_a_proof_that_says_so(
     assert (proof.others["export_files"], proof.others["topics"]) == (1, 1) and proof.others["valkey_keys"] >= 1
     assert [proof.others[f"{what}_left"] for what in ("valkey_keys", "export_files")] == [0, 0]
     assert end is not None and (proof.audit_sequence, proof.audit_hash) == (end.sequence, end.hash.hex())
-    # One person belonged to this tenant alone, the other to both.
-    assert (proof.people_removed, await everything.people()) == (1, people - 1)
+    # One person was of this tenant alone, another made by its identity provider; the third is of both.
+    assert (proof.people_removed, await everything.people()) == (2, people - 2)
     assert (await everything.rows(neighbour.id)) == theirs and await everything.keys(neighbour.id) == their_keys
     assert shared and (await verify(database, neighbour.id)).findings == []
 
