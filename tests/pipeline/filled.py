@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 from core import accounts
 from core.database import Database, as_owner
+from core.errors import LogUnavailable
 from core.eventlog import EventLog, Offset, Partition
 from core.queries import named
 from core.seen import SeenIds
@@ -119,6 +122,16 @@ async def filled(
     seen = SeenIds(settings.redis_url)
     await seen.note(tenant.id, [str(uuid4())])
     await seen.close()
-    await log.append(raw_topic(tenant.id, "each"), tenant.id.bytes, b"raw")
-    await log.append(ENRICHED, tenant.id.bytes, b"enriched")
+    await _append(log, raw_topic(tenant.id, "each"), tenant, b"raw")
+    await _append(log, ENRICHED, tenant, b"enriched")
     return tenant
+
+
+async def _append(log: EventLog, topic: str, tenant: Tenant, value: bytes) -> None:
+    """A broker that has just started may need a moment for a topic that is new."""
+    async with asyncio.timeout(60):
+        while True:
+            with suppress(LogUnavailable):
+                await log.append(topic, tenant.id.bytes, value)
+                return
+            await asyncio.sleep(0.5)
