@@ -130,6 +130,7 @@ class CreateExportLinkPayload:
     description="Keys and sessions of the tenant are refused from now on; its rows go when the grace is over."
 )
 class DeleteTenantPayload:
+    slug: str = strawberry.field(description="As given.")
     job: Job = strawberry.field(description="The job that removes everything.")
     ends_at: datetime = strawberry.field(description="Until when `restoreTenant` takes it back.")
 
@@ -163,7 +164,7 @@ async def resolve_create_export_link(
 async def resolve_delete_tenant(info: Info[Context, None], input: DeleteTenantInput) -> DeleteTenantPayload:
     """Ends the tenant."""
     job: Any = await delete_tenant(info.context, input.slug)
-    return DeleteTenantPayload(job=job, ends_at=job.begins_at)
+    return DeleteTenantPayload(slug=input.slug, job=job, ends_at=job.begins_at)
 
 
 async def resolve_restore_tenant(info: Info[Context, None], input: RestoreTenantInput) -> RestoreTenantPayload:

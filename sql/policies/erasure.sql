@@ -159,6 +159,10 @@ BEGIN
         UPDATE tenant_erasures SET tables = jsonb_set(tables, ARRAY[target.name, 'left'], to_jsonb(remaining))
         WHERE id = erased;
     END LOOP;
+    IF total > 0 THEN
+        -- Somebody committed rows meanwhile: nothing has happened, and it is tried again.
+        RAISE EXCEPTION '% rows of tenant % came in while it was erased', total, erased;
+    END IF;
     UPDATE tenant_erasures SET ended_at = now() WHERE id = erased;
     RETURN total;
 END $$;

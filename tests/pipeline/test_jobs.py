@@ -117,7 +117,8 @@ async def export(database: Database, tenant: Tenant, **arguments: object) -> Job
 
 
 async def delete(database: Database, tenant: Tenant, grace: timedelta = timedelta(0)) -> Job:
-    return await ask_deletion(database, tenant, Author.operator(tenant.id), typed=tenant.slug, grace=grace)
+    author = Author.operator(tenant.id)
+    return await ask_deletion(database, tenant, author, typed=tenant.slug, grace=grace, doors=timedelta(0))
 
 
 @pytest.fixture
@@ -394,6 +395,7 @@ async def test_a_job_that_never_gets_further_is_given_up(parts: JobParts, databa
     for _ in range(6):
         lease = await Lease.claim(database)
         assert lease is not None
+        await lease.note(0.1, "as far as the one before", {})
         async with database.as_writer() as session:
             await session.execute(STATEMENTS["end_leases"])
     async with working(parts):
