@@ -30,19 +30,23 @@ quick: $(DEV_DONE) $(BENCH_DONE) ## the fast tests, under a minute
 faults: $(DEV_DONE) ## strike a running installation with every fault, ten times each: over an hour (ARGS="--runs 1 --resume")
 	@$(BIN)/python -m tests.faults --out .faults $(ARGS)
 
-check: $(DEV_DONE) $(BENCH_DONE) ## lint, types, import contract, drift of the schema's text
+check: $(DEV_DONE) $(BENCH_DONE) $(NODE_DONE) ## lint, types, import contract, drift of the schema's text, breaking changes of it
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python -m schema.build | diff -u schema/schema.graphql - || { echo 'schema/schema.graphql is not current: run make schema'; exit 1; }
+	@$(BIN)/python -m schema reference --check
+	@cd tests/clients && node_modules/.bin/graphql-inspector diff ../../schema/released.graphql ../../schema/schema.graphql --rule ./declared.cjs > .schema-diff 2>&1 \
+	  || { cat .schema-diff; echo 'The schema breaks clients of the last release: undo it, or declare each change in CHANGELOG.md under Unreleased, as - Breaking: Type.field why'; exit 1; }
 	@$(BIN)/python -m pytest -q tests/architecture
 
 bench: $(DEV_DONE) $(BENCH_DONE) ## ours beside peers and limits, on this machine (ARGS="I1 P1 --rounds 7")
 	@$(BIN)/python -m bench $(ARGS)
 
-schema: $(RUNTIME_DONE) ## print the GraphQL schema into schema/schema.graphql
+schema: $(RUNTIME_DONE) ## print the GraphQL schema into schema/schema.graphql, and the reference into docs/api/
 	@$(BIN)/python -m schema.build > schema/schema.graphql
+	@$(BIN)/python -m schema reference
 
 lock: $(DEV_DONE) ## resolve the dependencies of pyproject.toml anew into locks/
 	@$(BIN)/python -m pip install --quiet uv

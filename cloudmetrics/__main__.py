@@ -34,6 +34,7 @@ COMMANDS = {
     "deadletters": "records that could not be processed: list, show, replay, drop",
     "store": "how events are stored; move them from partitions to TimescaleDB",
     "services": "start Apache Kafka, fetch TimescaleDB and xmlsec1, for trying the larger sizes here",
+    "sso": "let people of a tenant sign in by its identity provider",
     "auth": "list and rotate the keys that sign access tokens",
     "member": "invite, list, promote and remove the people of a tenant",
     "outbox": "mail that was not sent yet, with its text and links",

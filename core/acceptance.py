@@ -25,6 +25,7 @@ from core.tenancy import PersonId, Tenant
 FIND_BY_TOKEN = named("invitations", "find_invitation_by_token")
 LOCK_OPEN = named("invitations", "lock_open_invitation")
 ACCEPT = named("invitations", "accept_invitation")
+CANCEL_MESSAGE = named("outbox", "cancel_message")
 COUNT_SEATS = named("invitations", "count_seats")
 INSERT_PERSON = named("invitations", "insert_invited_person")
 
@@ -112,13 +113,15 @@ async def accept_invitation(database: Database, passwords: Passwords, answer: An
         async with database.as_tenant(invitation.tenant.id, is_write=True) as session:
             tenant = await lock_members(session)
             row = await session.fetchrow(LOCK_OPEN, invitation.token_hash)
-            if row is None:
+            if row is None or tenant["ends_at"] is not None:
                 raise invalid_link()
             await _take_seat(session, tenant)
             if isinstance(who, _NewPerson):
                 await session.execute(INSERT_PERSON, who.id, row["email"], who.name, who.password_hash)
             await insert_member(session, invitation.tenant.id, person_id, Role(row["role"]))
             await session.execute(ACCEPT, row["id"], person_id)
+            # The link was handed over; it need not be sent as well.
+            await session.execute(CANCEL_MESSAGE, row["message_id"], "the invitation was accepted")
             author = Author(invitation.tenant.id, f"person:{person_id}", request_id)
             # Not whether the person is new: that would tell of other tenants.
             diff = {"email": row["email"], "role": row["role"]}

@@ -6,9 +6,11 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
+
 from core.audit import Author, audit
 from core.database import Database
-from core.errors import BadInput, NotFound
+from core.errors import BadInput, DatabaseUnavailable, NotFound
 from core.keys import ApiKey, hash_secret
 from core.partitioning import MAX_SUB_KEYS
 from core.permissions import Scope
@@ -125,7 +127,12 @@ async def change_tier(database: Database, tenant: Tenant, tier: Tier, author: Au
     """
     async with database.as_tenant(tenant.id, is_write=True) as session:
         # Whoever counts under the old tier is waited for; nobody counts under it after.
-        await session.execute(HOLD_TIER, tenant.id)
+        try:
+            await session.execute(HOLD_TIER, tenant.id)
+        except asyncpg.QueryCanceledError as error:
+            raise DatabaseUnavailable(
+                f"Events of tenant {tenant.slug} are being counted for longer than can be waited for; try again."
+            ) from error
         row = await session.fetchrow(CHANGE_TIER, tenant.id, tier.value)
         if row is None:
             raise BadInput(f"Tenant {tenant.slug} has the tier {tier.value} already.", field="tier")

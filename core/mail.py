@@ -69,6 +69,19 @@ class Message:
         return mime
 
 
+# How long a message is worth sending, by what its link is good for.
+OF_USE: dict[MailKind, timedelta] = {
+    MailKind.INVITATION: timedelta(days=7),
+    MailKind.PASSWORD_RESET: timedelta(hours=1),
+    MailKind.PASSWORD_CHANGED: timedelta(days=7),
+}
+
+
+def is_of_use(kind: MailKind, created_at: datetime) -> bool:
+    """Whether a message that was written then is still worth sending."""
+    return datetime.now(UTC) < created_at + OF_USE[kind]
+
+
 class _Sealed(msgspec.Struct, frozen=True):
     subject: str
     text: str

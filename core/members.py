@@ -31,6 +31,8 @@ SET_ROLE = named("members", "set_role")
 REMOVE = named("members", "remove_member")
 END_INVITATIONS = named("invitations", "end_invitations_by")
 
+OPERATOR = "operator"
+
 
 @dataclass(frozen=True, slots=True)
 class Member:
@@ -61,7 +63,7 @@ class Authority:
     @classmethod
     def operator(cls, tenant_id: TenantId) -> Authority:
         """From the command line: as an owner."""
-        return cls(Author.operator(tenant_id), ROLE_PERMISSIONS[Role.OWNER])
+        return cls(Author.operator(tenant_id, OPERATOR), ROLE_PERMISSIONS[Role.OWNER])
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +93,13 @@ async def stand(session: Session, authority: Authority) -> Standing:
     """Waits until no other change of the tenant's members is under way, and says what the authority may.
 
     Raises:
-        PermissionDenied: a person that is a member no more.
+        PermissionDenied: a person that is a member no more, or a tenant that is to be deleted.
     """
     tenant = await lock_members(session)
+    if tenant["ends_at"] is not None and authority.author.actor != OPERATOR:
+        raise PermissionDenied("This tenant is to be deleted; its members change again once an owner restores it.")
     if authority.person_id is None:
-        name = "The operator" if authority.author.actor == "operator" else "An administrator"
+        name = "The operator" if authority.author.actor == OPERATOR else "An administrator"
         return Standing(tenant["name"], limits_of(tenant), authority.permissions, None, name)
     row = await session.fetchrow(STANDING_OF, authority.person_id)
     if row is None:

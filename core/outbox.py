@@ -13,7 +13,7 @@ from uuid import UUID
 
 from core.database import Database
 from core.errors import Misconfigured
-from core.mail import MailKind, Message, unseal_text
+from core.mail import MailKind, Message, is_of_use, unseal_text
 from core.queries import named
 from core.smtp import Outcome, PutOff, Refused
 
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 LEASE = timedelta(minutes=2)
 # A greylisting server takes the second attempt after a few minutes; none is overrun by the later ones.
 FIRST_RETRY, LAST_RETRY = timedelta(seconds=30), timedelta(hours=1)
+TOO_LATE = "its link has ended; it could not be sent in time"
 KEPT = timedelta(days=30)
 # What nobody was to be told of, such as a reset for an address that nobody has.
 KEPT_UNSENT = timedelta(days=1)
@@ -76,12 +77,16 @@ async def claim(database: Database, master_key: bytes) -> Claimed | None:
             row = await session.fetchrow(CLAIM, LEASE)
         if row is None:
             return None
+        kind = MailKind(row["kind"])
+        if not is_of_use(kind, row["created_at"]):
+            await _give_up(database, row["id"], row["attempts"], TOO_LATE)
+            continue
         try:
             subject, text = unseal_text(row["sealed"], row["id"], master_key)
         except Misconfigured as error:
             await _give_up(database, row["id"], row["attempts"], error.message)
             continue
-        message = Message(kind=MailKind(row["kind"]), recipient=row["recipient"], subject=subject, text=text)
+        message = Message(kind=kind, recipient=row["recipient"], subject=subject, text=text)
         return Claimed(row["id"], message, row["attempts"])
 
 
@@ -139,16 +144,19 @@ async def forget_messages(database: Database) -> None:
 
 def _message(row: Any, master_key: bytes) -> OutboxMessage:
     subject, text = unseal_text(row["sealed"], row["id"], master_key) if row["sealed"] else ("", "")
+    kind, state, last_error = MailKind(row["kind"]), MessageState(row["state"]), row["last_error"]
+    if state is MessageState.WAITING and not is_of_use(kind, row["created_at"]):
+        state, last_error = MessageState.GIVEN_UP, TOO_LATE
     return OutboxMessage(
         id=row["id"],
         tenant=row["slug"] or "",
-        kind=MailKind(row["kind"]),
+        kind=kind,
         recipient=row["recipient"],
         subject=subject,
         text=text,
-        state=MessageState(row["state"]),
+        state=state,
         created_at=row["created_at"],
         next_attempt_at=row["next_attempt_at"],
         attempts=row["attempts"],
-        last_error=row["last_error"],
+        last_error=last_error,
     )

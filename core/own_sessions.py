@@ -8,15 +8,16 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from core.audit import audit
-from core.database import Database, Session
+from core.database import Database
 from core.queries import named
-from core.sessions import IDLE, EndedSession, author_of, revoke_sessions
+from core.sessions import IDLE, EndedSession, Entry, revoke_sessions, tell
 from core.tenancy import PersonId, SessionId, TenantId
 
 LIST = named("sessions", "list_sessions")
 FIND = named("sessions", "find_sessions")
 COUNT = named("sessions", "count_sessions")
+
+BY_PERSON = "by_person"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,22 +75,16 @@ def session_row_of(row: Any) -> SessionRow:
     )  # fmt: skip
 
 
-async def end_sessions(
-    session: Session, request_id: str, *, person_id: PersonId, reason: str, **which: Any
-) -> list[EndedSession]:
-    """As `revoke_sessions`, by the person itself and within the doorkeeper's transaction, with an entry in the trail of
-    each session's tenant."""
-    ended = await revoke_sessions(session, person_id=person_id, reason=reason, **which)
-    # Always in this order, so that two who write to the same trails wait for each other and never for ever.
-    for one in sorted(ended, key=lambda one: (one.tenant_id, one.id)):
-        author = author_of(one.tenant_id, person_id, request_id)
-        await audit(session, author, "session.revoke", str(one.id), {"reason": reason})
-    return ended
-
-
 async def end_own_sessions(database: Database, own: Own, request_id: str, **which: SessionId) -> list[EndedSession]:
     """Ends those sessions that are meant: `session_id`, or all but `keep`; in a transaction of its own."""
     async with database.as_doorkeeper(is_write=True) as session:
-        return await end_sessions(
-            session, request_id, person_id=own.person_id, tenant_id=own.tenant_id, reason="by_person", **which
+        ended = await revoke_sessions(
+            session, person_id=own.person_id, tenant_id=own.tenant_id, reason=BY_PERSON, **which
         )
+        await tell(session, own.person_id, request_id, entries_of(ended, BY_PERSON))
+    return ended
+
+
+def entries_of(ended: Sequence[EndedSession], reason: str) -> list[Entry]:
+    """What the trails tell of sessions that were ended."""
+    return [Entry(one.tenant_id, "session.revoke", str(one.id), {"reason": reason}) for one in ended]

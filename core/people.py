@@ -22,7 +22,6 @@ LIST_BY_SLUG = named("people", "list_memberships_by_slug")
 COUNT_MEMBERSHIPS = named("people", "count_memberships")
 INSERT = named("people", "insert_person")
 SET_PASSWORD = named("people", "set_password")
-RENAME = named("people", "rename_person")
 INSERT_MEMBER = named("people", "insert_member")
 PUT_MEMBER = named("people", "put_member")
 
@@ -167,8 +166,3 @@ async def put_member(session: Session, tenant_id: TenantId, person_id: PersonId,
 async def set_password(session: Session, person_id: PersonId, password_hash: str) -> None:
     """Another password, in a transaction of the doorkeeper's; sessions are the caller's to revoke."""
     await session.execute(SET_PASSWORD, person_id, password_hash)
-
-
-async def rename_person(session: Session, person_id: PersonId, name: str) -> None:
-    """Another name, in a transaction of the doorkeeper's."""
-    await session.execute(RENAME, person_id, name)

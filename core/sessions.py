@@ -4,7 +4,8 @@ the tenant that the session is of, in its own transaction."""
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -107,7 +108,7 @@ async def insert_session(
         raise PermissionDenied("You are not a member of that tenant.", code="not_a_member")
     session_id, token = SessionId(uuid4()), RefreshToken.new()
     await session.execute(FORGET, person_id)
-    await session.execute(END_OLDEST, person_id, MOST_OF_PERSON - 1)
+    oldest = await session.fetch(END_OLDEST, person_id, MOST_OF_PERSON - 1)
     row = await session.fetchrow(
         INSERT,
         session_id,
@@ -123,7 +124,12 @@ async def insert_session(
     )
     assert row is not None
     diff = {"method": method, "address": origin.address, "locked": is_locked}
-    await audit(session, author_of(tenant_id, person_id, origin.request_id), "session.open", str(session_id), diff)
+    ended = [
+        Entry(TenantId(_uuid(old["tenant_id"])), "session.revoke", str(old["id"]), {"reason": "too_many"})
+        for old in oldest
+    ]
+    entries = [*ended, Entry(tenant_id, "session.open", str(session_id), diff)]
+    await tell(session, person_id, origin.request_id, entries)
     return FreshSession(session_id, person_id, tenant_id, token, row["expires_at"], is_locked)
 
 
@@ -227,24 +233,45 @@ async def switch_session(
         row = await session.fetchrow(LOCK, session_id)
         if row is None or row["revoked_at"] is not None:
             raise revoked()
+        if row["is_locked"]:
+            # Said before anything is looked for: not even which tenants its person has is told.
+            raise PermissionDenied(
+                "This session was opened by the tenant's identity provider and is good there alone; sign in anew.",
+                code="session_locked",
+            )
         person_id, left = PersonId(_uuid(row["person_id"])), TenantId(_uuid(row["tenant_id"]))
         found = await session.fetchrow(FIND_MEMBERSHIP_BY_SLUG, person_id, slug)
         if found is None:
             raise NotFound("You are a member of no tenant with that slug; viewer.tenants lists yours.", field="slug")
         membership = membership_of(found)
         if membership.tenant.id != left:
-            if row["is_locked"]:
-                raise PermissionDenied(
-                    "This session was opened by the tenant's identity provider and is good there alone; sign in anew.",
-                    code="session_locked",
-                )
             await session.execute(MOVE, session_id, membership.tenant.id)
-            # Neither tenant learns from its trail which other ones a person has. In the order of their ids, so that two
-            # who change places do not wait for each other's trail.
-            for tenant_id, action in sorted([(left, "session.leave"), (membership.tenant.id, "session.enter")]):
-                await audit(session, author_of(tenant_id, person_id, request_id), action, str(session_id), {})
+            # Neither tenant learns from its trail which other ones a person has.
+            moves = [
+                Entry(left, "session.leave", str(session_id)),
+                Entry(membership.tenant.id, "session.enter", str(session_id)),
+            ]
+            await tell(session, person_id, request_id, moves)
     access = await access_token(database, settings, session_id, person_id, membership.tenant.id)
     return access, membership
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the trail of one tenant tells of what a person did with itself."""
+
+    tenant_id: TenantId
+    action: str
+    subject: str
+    diff: Mapping[str, Any] = field(default_factory=dict)
+
+
+async def tell(session: Session, person_id: PersonId, request_id: str, entries: Sequence[Entry]) -> None:
+    """Writes entries, maybe into several trails: always in the order of the tenants and after all other writes, so that
+    two who write to the same ones wait for each other and never for ever."""
+    for entry in sorted(entries, key=lambda entry: entry.tenant_id):
+        author = author_of(entry.tenant_id, person_id, request_id)
+        await audit(session, author, entry.action, entry.subject, entry.diff)
 
 
 @dataclass(frozen=True, slots=True)

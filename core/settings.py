@@ -23,6 +23,7 @@ ONE_OF = {
     "log_fsync": ("everysec", "always"),
     "identity_providers": ("public", "loopback"),
     "log_level": ("DEBUG", "INFO", "WARNING", "ERROR"),
+    "trusted_documents": ("off", "on", "only"),
 }
 WITHIN: dict[str, tuple[float, float]] = {
     "port": (1, 65535),
@@ -77,6 +78,8 @@ class Settings:
     country_header: str = setting("", "header in which a CDN sends the country, e.g. CloudFront-Viewer-Country")
     trusted_proxies: str = setting("", "addresses whose X-Forwarded-For is believed, comma-separated")
     heartbeat_seconds: float = setting(15.0, "a live stream that is silent this long sends a heartbeat")
+    trusted_documents: str = setting("off", "`on`: GraphQL documents by hash too; `only`: nothing else from browsers")
+    trusted_documents_path: str = setting("", "their manifest, made by `python -m schema manifest`; docs/graphql.md")
     postgres_bin: str = setting("", "embedded size: folder with another PostgreSQL 18's binaries")
     timescaledb: str = setting("", "embedded size: folder of TimescaleDB, as `make services` fetches it; none: plain")
     valkey_bin: str = setting("", "embedded size: path of another Valkey or Redis server")

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from core.attempts import Attempts
 from core.audit import Author, audit
 from core.database import Database, Session
-from core.errors import BadInput, NotFound, PermissionDenied, Unauthenticated
-from core.own_sessions import end_sessions
+from core.errors import BadInput, Conflict, NotFound, PermissionDenied, Unauthenticated
+from core.own_sessions import entries_of
 from core.passwords import Passwords, checked_password
-from core.people import FIND as FIND_PERSON
 from core.people import (
     Membership,
     Person,
@@ -20,18 +19,18 @@ from core.people import (
     find_person,
     list_memberships,
     person_of,
-    rename_person,
-    set_password,
 )
 from core.queries import named
 from core.sessions import (
+    Entry,
     FreshSession,
     OpenedSession,
     Origin,
-    author_of,
     insert_session,
     opened,
     refresh_session,
+    revoke_sessions,
+    tell,
 )
 from core.settings import Settings
 from core.tenancy import PersonId, SessionId, TenantId
@@ -41,8 +40,11 @@ log = logging.getLogger(__name__)
 FIND_ACCOUNT = named("people", "find_account")
 HOLD_PASSWORD = named("people", "hold_password")
 KEEP_BETTER_HASH = named("people", "keep_better_hash")
+CHANGE_PASSWORD = named("people", "change_password")
+RENAME = named("people", "rename_person")
 
 PASSWORD = "password"
+PASSWORD_CHANGED = "password_changed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +122,11 @@ class SignIn:
             raise BadInput("The new password is the current one; choose another.", field="newPassword")
         password_hash = await self._passwords.hashed(text)
         async with self._database.as_doorkeeper(is_write=True) as session:
-            await self._hold(session, person)
-            await set_password(session, person_id, password_hash)
-            author = author_of(tenant_id, person_id, request_id)
-            await audit(session, author, "person.change_password", str(person_id), {})
-            ended = await end_sessions(session, request_id, person_id=person_id, keep=keep, reason="password_changed")
+            if await session.fetchrow(CHANGE_PASSWORD, person_id, person.password_changed_at, password_hash) is None:
+                raise Conflict("The password was changed meanwhile; sign in with the new one.")
+            ended = await revoke_sessions(session, person_id=person_id, keep=keep, reason=PASSWORD_CHANGED)
+            change = Entry(tenant_id, "person.change_password", str(person_id))
+            await tell(session, person_id, request_id, [change, *entries_of(ended, PASSWORD_CHANGED)])
         return len(ended)
 
     async def _verified(self, email: str, password: str, origin: Origin) -> Person:
@@ -164,12 +166,11 @@ async def change_profile(database: Database, author: Author, person_id: PersonId
     """
     fresh = checked_person_name(name)
     async with database.as_doorkeeper(is_write=True) as session:
-        row = await session.fetchrow(FIND_PERSON, person_id)
+        row = await session.fetchrow(RENAME, person_id, fresh)
         if row is None:
             raise NotFound("There is no such person any more.")
-        await rename_person(session, person_id, fresh)
-        await audit(session, author, "person.update", str(person_id), {"name": [row["name"], fresh]})
-    return replace(person_of(row), name=fresh)
+        await audit(session, author, "person.update", str(person_id), {"name": [row["name_before"], fresh]})
+    return person_of(row)
 
 
 def chosen(memberships: list[Membership], slug: str | None) -> Membership:

@@ -48,7 +48,8 @@ class EventMover:
             while (bite := await self._bite(tenant_id, row["moving_since"], now or datetime.now(UTC))) is not None:
                 count += bite
             moved += count
-            log.info("events moved", extra={"action": "move_events", "tenant": str(tenant_id), "events": count})
+            if count:
+                log.info("events moved", extra={"action": "move_events", "tenant": str(tenant_id), "events": count})
         return moved
 
     async def _bite(self, tenant_id: UUID, since: datetime, now: datetime) -> int | None:

@@ -11,14 +11,17 @@ from core.access import EVERYONE, AccessList, Grant, Level
 from core.errors import BadInput
 from core.permissions import Permission, Role
 from resolvers.global_ids import global_id, uuid_of
+from schema.described import enum_of
 from schema.guarded import shown_to
 from schema.roles import RoleType
 
-AccessLevelType = strawberry.enum(
+AccessLevelType = enum_of(
     Level,
+    "How much may be done with an object. Each includes the one before it, and none gives more than a role allows.",
     name="AccessLevel",
-    description="How much may be done with an object. VIEW: see it. EDIT: change what it says. MANAGE: also who may do "
-    "what with it, share and delete it. Each includes the one before it, and none gives more than a role allows.",
+    VIEW="See it.",
+    EDIT="Change what it says.",
+    MANAGE="Say who may do what with it, share it and delete it.",
 )
 
 

@@ -15,17 +15,24 @@ from core.tenancy import KeyKind
 from resolvers.api_keys import create_api_key, live_secrets, revoke_api_key, rotate_api_key, update_api_key
 from resolvers.context import Context
 from resolvers.global_ids import global_id
+from schema.described import enum_of
 from schema.guarded import guarded, mutation, shown_to
 from schema.node import Node
 
-KeyKindType = strawberry.enum(
-    KeyKind, name="ApiKeyKind", description="SECRET: for servers, signs or bears. PUBLISHABLE: for pages, only writes."
+KeyKindType = enum_of(
+    KeyKind,
+    "Where a key may be.",
+    name="ApiKeyKind",
+    SECRET="On servers: it signs requests, or bears itself.",
+    PUBLISHABLE="In pages and apps: it only sends events.",
 )
-ScopeType = strawberry.enum(
+ScopeType = enum_of(
     Scope,
+    "What a key may be used for.",
     name="ApiKeyScope",
-    description="What a key may be used for. EVENTS_WRITE: send events. METRICS_READ: read metrics, events and "
-    "questions. ADMIN: what an administrator may, and both.",
+    EVENTS_WRITE="Send events.",
+    METRICS_READ="Read metrics, events and questions.",
+    ADMIN="What an administrator may, and both others.",
 )
 
 

@@ -12,10 +12,17 @@ from core.ingest import EventStatus
 from core.permissions import Permission
 from resolvers.context import Context
 from resolvers.ingest import ingest_events
+from schema.described import enum_of
 from schema.guarded import mutation
 from schema.scalars import JSONValue
 
-EventStatusType = strawberry.enum(EventStatus, description="What became of an event.")
+EventStatusType = enum_of(
+    EventStatus,
+    "What became of an event.",
+    ACCEPTED="It is in the log, and will be counted once.",
+    DUPLICATE="Its id was taken before; it counts no second time.",
+    REJECTED="It cannot be taken as it is; `code`, `field` and `message` say why.",
+)
 
 
 @strawberry.input(description="Where an event happened.")

@@ -15,15 +15,26 @@ from core.permissions import Permission
 from resolvers.context import Context
 from resolvers.global_ids import global_id
 from resolvers.invitations import invite_member, resend_invitation, revoke_invitation
+from schema.described import enum_of
 from schema.guarded import mutation, shown_to
 from schema.node import Node
 from schema.roles import RoleType
 
-InvitationStateType = strawberry.enum(InvitationState, description="What became of an invitation so far.")
-MessageStateType = strawberry.enum(
+InvitationStateType = enum_of(
+    InvitationState,
+    "What became of an invitation so far.",
+    OPEN="It can be accepted.",
+    ACCEPTED="Its person is a member.",
+    REVOKED="It was taken back.",
+    EXPIRED="Its seven days are over.",
+)
+MessageStateType = enum_of(
     MessageState,
+    "What became of a message.",
     name="MailState",
-    description="What became of a message: it waits for a server or its next attempt, it was sent, or it was given up.",
+    WAITING="It waits for a server or its next attempt.",
+    SENT="A server took it.",
+    GIVEN_UP="No server would take it.",
 )
 
 

@@ -121,7 +121,7 @@ class CancelJobPayload:
 @shown_to(Permission.EXPORTS_WRITE)
 @strawberry.type(description="A link that whoever has it may use.")
 class CreateExportLinkPayload:
-    path: str = strawberry.field(description="The link's path on this server, such as /exports/….")
+    url: str = strawberry.field(description="The link on this server, such as /exports/…; relative to its address.")
     expires_at: datetime = strawberry.field(description="Until when it is good: ten minutes.")
 
 
@@ -158,7 +158,7 @@ async def resolve_create_export_link(
 ) -> CreateExportLinkPayload:
     """A link to a file."""
     path, expires_at = await link_to_file(info.context, input.job_id)
-    return CreateExportLinkPayload(path=path, expires_at=expires_at)
+    return CreateExportLinkPayload(url=path, expires_at=expires_at)
 
 
 async def resolve_delete_tenant(info: Info[Context, None], input: DeleteTenantInput) -> DeleteTenantPayload:

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 @strawberry.interface(description="An object with a global id.")
 class Node:
-    @strawberry.field(description="Global id.")
+    @strawberry.field(description='Global id, such as "TWV0cmljOmV2ZW50cw"; opaque, for `node` and every `id`.')
     def id(self) -> strawberry.ID:
         raise NotImplementedError
 
@@ -32,7 +32,7 @@ class PageInfo:
 @shown_to(Permission.IDENTITY_READ)
 @strawberry.type(description="An item and where it stands in its list.")
 class Edge(Generic[T]):
-    cursor: str = strawberry.field(description="For `after`.")
+    cursor: str = strawberry.field(description="For `after`: signed and opaque, good for this list of this tenant.")
     node: T = strawberry.field(description="The item.")
 
 

@@ -15,15 +15,24 @@ from graphql import (
     OperationDefinitionNode,
     OperationType,
     parse,
+    specified_rules,
     validate,
 )
+from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRule
+from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
 from core.errors import InvalidRequest
 from schema.costs import Costs
 from schema.limits import MAX_DEPTH, MAX_LENGTH, MAX_TOKENS, LimitCode, LimitExceeded, check_document, check_variables
 
+# Where an operation's extensions have the document for the executor.
+PREPARED = "prepared"
 CACHE_ENTRIES = 500
 MAX_CACHED_LENGTH = 16 * 1024
+# Characters of all cached texts together: a parsed document takes 110 to 275 bytes of memory for each of its text.
+MAX_CACHED_TOTAL = 256 * 1024
+# As the schema's own executor would check: the specification's rules, and Strawberry's two.
+RULES = (*specified_rules, MaybeNullValidationRule, OneOfInputValidationRule)
 MAX_VALIDATION_ERRORS = 5
 # graphql-core tells near names of fields, arguments and types; the published schema is where to look them up.
 _SUGGESTION = re.compile(r" Did you mean [^?]*\?")
@@ -43,12 +52,15 @@ class DocumentInvalid(InvalidRequest):
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A document that may be executed."""
+    """A document that may be executed: it is parsed and valid, and neither is done again. `introspects`: it asks for
+    the schema itself."""
 
     text: str
+    document: DocumentNode
     operation_name: str | None
     kind: OperationType
     cost: int
+    introspects: bool
 
 
 class DocumentCache:
@@ -58,6 +70,7 @@ class DocumentCache:
         self._schema = schema
         self._costs = costs
         self._known: OrderedDict[str, tuple[DocumentNode, list[GraphQLError] | None]] = OrderedDict()
+        self._length = 0
 
     def prepare(self, text: str, operation_name: str | None, variables: Mapping[str, object]) -> Prepared:
         """Checks a document, its limits before anything that takes longer.
@@ -68,20 +81,23 @@ class DocumentCache:
         document, errors = self._known.get(text) or (_parsed(text), None)
         operation = _chosen(document, operation_name)
         check_variables(variables)
-        cost = check_document(document, operation, variables, self._costs)
+        facts = check_document(document, operation, variables, self._costs)
         if errors is None:
-            errors = validate(self._schema, document, max_errors=MAX_VALIDATION_ERRORS)
+            errors = validate(self._schema, document, RULES, max_errors=MAX_VALIDATION_ERRORS)
         self._keep(text, document, errors)
         if errors:
             raise DocumentInvalid(errors, "GRAPHQL_VALIDATION_FAILED")
-        return Prepared(text, operation_name, operation.operation, cost)
+        return Prepared(text, document, operation_name, operation.operation, facts.cost, facts.introspects)
 
     def _keep(self, text: str, document: DocumentNode, errors: list[GraphQLError]) -> None:
-        if len(text) <= MAX_CACHED_LENGTH:
-            self._known[text] = (document, errors)
-            self._known.move_to_end(text)
-            while len(self._known) > CACHE_ENTRIES:
-                self._known.popitem(last=False)
+        if len(text) > MAX_CACHED_LENGTH:
+            return
+        if text not in self._known:
+            self._length += len(text)
+        self._known[text] = (document, errors)
+        self._known.move_to_end(text)
+        while len(self._known) > CACHE_ENTRIES or self._length > MAX_CACHED_TOTAL:
+            self._length -= len(self._known.popitem(last=False)[0])
 
 
 def _parsed(text: str) -> DocumentNode:

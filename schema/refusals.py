@@ -7,16 +7,30 @@ from enum import Enum
 import strawberry
 
 from core.errors import BadInput, CloudMetricsError, Conflict, NotFound, PermissionDenied, TooMany, Unavailable
+from schema.described import enum_of
 
 
-@strawberry.enum(description="Why a mutation was refused.")
 class ErrorCode(Enum):
+    """The kinds of refusals."""
+
     VALIDATION = "validation"
     PERMISSION_DENIED = "permission_denied"
     LIMIT_REACHED = "limit_reached"
     NOT_FOUND = "not_found"
     CONFLICT = "conflict"
     UNAVAILABLE = "unavailable"
+
+
+enum_of(
+    ErrorCode,
+    "Why a mutation was refused.",
+    VALIDATION="The input cannot be used as it is; `reason` has the stable code.",
+    PERMISSION_DENIED="The caller may not.",
+    LIMIT_REACHED="A rate, a quota or a tier's limit is used up.",
+    NOT_FOUND="There is nothing with that id, for this caller.",
+    CONFLICT="It contradicts what came before; `reason` has the stable code.",
+    UNAVAILABLE="A part of the service is away; nothing was taken, and it may be tried again.",
+)
 
 
 @strawberry.interface(name="Error", description="An expected refusal.")

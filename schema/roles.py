@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-import strawberry
-
 from core.permissions import Role
+from schema.described import enum_of
 
-RoleType = strawberry.enum(Role, description="What a member is; each may all that the one before it may.")
+RoleType = enum_of(
+    Role,
+    "What a member is; each may all that the one before it may.",
+    VIEWER="Reads.",
+    EDITOR="Makes and changes what is shared.",
+    ADMIN="Sees to members, keys and settings.",
+    OWNER="Makes owners, and may end the tenant.",
+)

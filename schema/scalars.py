@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from datetime import date, datetime
 from typing import Any, NewType
 
 import msgspec
@@ -18,6 +20,7 @@ from graphql import (
     value_from_ast_untyped,
 )
 from graphql.pyutils import Undefined
+from strawberry.schema.types.base_scalars import DateDefinition, DateTimeDefinition
 
 from query.answer import Columns
 
@@ -59,8 +62,20 @@ def _refuse(value: Any) -> Any:
 
 
 SCALARS: dict[object, Any] = {
+    datetime: dataclasses.replace(
+        DateTimeDefinition,
+        description='A moment, RFC 3339 with a zone, such as "2026-01-31T08:30:00Z" or "2026-01-31T09:30:00.5+01:00".',
+        specified_by_url="https://www.rfc-editor.org/rfc/rfc3339",
+    ),
+    date: dataclasses.replace(
+        DateDefinition,
+        description='A day, RFC 3339, such as "2026-01-31".',
+        specified_by_url="https://www.rfc-editor.org/rfc/rfc3339#section-5.6",
+    ),
     ColumnsJSON: strawberry.scalar(
         name="Columns",
+        # JSON in a shape of ours, which the description draws.
+        specified_by_url="https://www.rfc-editor.org/rfc/rfc8259",
         description=(
             'A chart as JSON: {"timestamps": [epoch ms of each bucket\'s start], "series": [{"labels": {"status": '
             '"404"}, "values": [number or null, one per timestamp], "total": number or null}]}. null is "no value"; '

@@ -14,14 +14,12 @@ from core.permissions import Permission
 from core.sign_in_connections import OidcConfig, SamlConfig
 from core.sign_in_connections import SignInConnection as ConnectionRow
 from core.sign_in_rules import ConnectionKind, Preset, RoleRule
+from core.sign_in_setup import ConnectionAsked, OidcAsked, SamlAsked
 from resolvers.context import Context
 from resolvers.global_ids import global_id
 from resolvers.sign_in import (
     IDENTITY,
     KIND,
-    ConnectionAsked,
-    OidcAsked,
-    SamlAsked,
     create_sign_in_connection,
     delete_sign_in_connection,
     delete_sign_in_identity,

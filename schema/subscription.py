@@ -13,15 +13,19 @@ from core.permissions import Permission
 from resolvers.context import Context
 from resolvers.series import FrameKind, SeriesStream, check_cursor
 from resolvers.shared import shared_frames
+from schema.described import enum_of
 from schema.guarded import shown_to, subscription
 from schema.metrics import Filter, MetricQuery, TimeRange, narrowing_of
 from schema.scalars import ColumnsJSON
 
-FrameKindType = strawberry.enum(
+FrameKindType = enum_of(
     FrameKind,
-    description="SNAPSHOT: the whole answer. DELTA: changed buckets, whole values. REVISION: the same for buckets "
-    "that were closed before (late events). GAP: something may have been missed, a SNAPSHOT follows. HEARTBEAT: "
-    "nothing changed.",
+    "What a live frame is.",
+    SNAPSHOT="The whole answer.",
+    DELTA="Changed buckets, whole values.",
+    REVISION="The same for buckets that were closed before: late events.",
+    GAP="Something may have been missed; a SNAPSHOT follows.",
+    HEARTBEAT="Nothing changed.",
 )
 
 
@@ -31,7 +35,7 @@ class SeriesFrame:
     kind: FrameKindType = strawberry.field(description="What it is.")  # type: ignore[valid-type]
     seq: int = strawberry.field(description="Counts from 1 within the epoch, without holes.")
     epoch: str = strawberry.field(description="Names this stream.")
-    cursor: str = strawberry.field(description="For `resumeFrom`.")
+    cursor: str = strawberry.field(description='For `resumeFrom`: the epoch and the number, such as "9f2c41d07ab3.17".')
     watermark: datetime | None = strawberry.field(description="Everything accepted before is in what was sent so far.")
     columns: ColumnsJSON = strawberry.field(description="The buckets this frame speaks of, with whole values.")
 

@@ -30,6 +30,7 @@ from resolvers.usage import month_usage, usage_by_day
 from schema.api_keys import ApiKey
 from schema.audit import AuditEntry, AuditFilter
 from schema.dead_letters import DeadLetter
+from schema.described import enum_of
 from schema.events import Event, EventFilter
 from schema.guarded import guarded, mutation, shown_to
 from schema.invitations import Invitation
@@ -44,8 +45,22 @@ from schema.sessions import Session
 from schema.sign_in import SignInConnection
 from schema.usage import DayUsage, Usage
 
-TierType = strawberry.enum(Tier, description="What a tenant pays for; decides its limits.")
-PrincipalKindType = strawberry.enum(PrincipalKind, description="What kind of caller it is.")
+TierType = enum_of(
+    Tier,
+    "What a tenant pays for; decides its limits.",
+    FREE="To try it: 100,000 events a month, kept 30 days.",
+    PRO="For a product: 10 million events a month, kept 90 days.",
+    ENTERPRISE="Unlimited events, kept a year.",
+    SELF_HOSTED="On one's own machine: no limits but the operator's.",
+)
+PrincipalKindType = enum_of(
+    PrincipalKind,
+    "What kind of caller it is.",
+    KEY="An API key.",
+    PERSON="A member of the tenant who signed in.",
+    SHARE_LINK="Whoever has a link to one shared object.",
+    OPERATOR="The operator's command line.",
+)
 
 
 @shown_to(Permission.TENANT_READ)
@@ -96,14 +111,16 @@ class Tenant(Node):
         return cast(Connection[ApiKey], await list_api_keys(info.context, first, after))
 
     @guarded(Permission.METRICS_READ, "One metric by its key.")
-    def metric(self, key: str) -> Metric | None:
+    def metric(
+        self, key: Annotated[str, strawberry.argument(description='Such as "requests"; `metrics` lists them.')]
+    ) -> Metric | None:
         return cast("Metric | None", BUILT_IN.get(key))
 
     @guarded(Permission.METRICS_READ, "Its metrics, by key.")
     def metrics(
         self,
         info: Info[Context, None],
-        first: int | None = None,
+        first: Annotated[int | None, strawberry.argument(description="How many, 1 to 100; all when absent.")] = None,
         after: str | None = None,
         search: str | None = None,
     ) -> Connection[Metric]:
@@ -215,7 +232,7 @@ class Viewer:
     role: RoleType | None = strawberry.field(description="A member's role; null for others.")  # type: ignore[valid-type]
     permissions: list[str] = strawberry.field(description="What it may do, such as metrics:read.")
     scopes: list[str] = strawberry.field(description="A key's scopes; empty for others.")
-    rate_limit: RateLimit | None = strawberry.field(description="Null on a socket.")
+    rate_limit: RateLimit | None = strawberry.field(description="As the answer's `RateLimit-*` headers say.")
 
     @guarded(Permission.TENANT_READ, "The tenant that its requests are of.")
     def tenant(self, info: Info[Context, None]) -> Tenant:

@@ -19,6 +19,7 @@ from core.failpoints import arm
 from core.heap import settle_heap
 from core.settings import PREFIX, Settings
 from core.telemetry import start_logging
+from schema.trusted import TrustedDocuments, TrustMode
 from web.app import create_app
 from web.http_protocol import HttpProtocol
 from web.shared_server import ConnectionCounts, SharedServer
@@ -55,6 +56,7 @@ def main() -> int:
         given = {} if workers is None else {f"{PREFIX}WEB_WORKERS": workers}
         settings = Settings.from_env({**os.environ, **given})
         settings.master_key_bytes()
+        TrustedDocuments.load(TrustMode(settings.trusted_documents), settings.trusted_documents_path)
         arm(settings.fail_point)
         listener = listen(settings.host, settings.port) if settings.web_workers > 1 else None
     except CloudMetricsError as error:

@@ -26,6 +26,7 @@ from web.errors import RequestLayer, error_body, request_id_of, retry_headers, s
 from web.exports import ExportDownloads
 from web.graphql_door import GraphQLDoor
 from web.graphql_http import GraphQLHttp
+from web.graphql_sse import GraphQLStreams
 from web.graphql_ws import GraphQLSockets
 from web.health import Health
 from web.ingest.rest import IngestDoor
@@ -35,6 +36,7 @@ from web.socket_protocol import INGEST_PATH
 
 DOORS = {
     "graphql": "/graphql",
+    "graphql_stream": "/graphql/stream",
     "events": "/v1/events",
     "events_ws": INGEST_PATH,
     "login": "/auth/login",
@@ -50,6 +52,7 @@ def routes_of(services: Services, ingest: IngestDoor) -> list[BaseRoute]:
     graphql, sockets, health = GraphQLHttp(door), GraphQLSockets(door), Health(services)
     by_provider = ProviderSignIn(services)
     oidc, saml = OidcDoor(by_provider), SamlDoor(by_provider, services.saml)
+    streams = GraphQLStreams(door, graphql)
     sign_in, links = SignInDoor(services), LinkDoor(services)
     sdl = schema.as_str() + "\n"
 
@@ -64,6 +67,9 @@ def routes_of(services: Services, ingest: IngestDoor) -> list[BaseRoute]:
         Route("/graphql", graphql.options, methods=["OPTIONS"]),
         Route("/graphql", graphql.refuse, methods=["GET", "PUT", "DELETE", "PATCH"]),
         WebSocketRoute("/graphql", sockets.connect),
+        Route(DOORS["graphql_stream"], streams.post, methods=["POST"]),
+        Route(DOORS["graphql_stream"], streams.options, methods=["OPTIONS"]),
+        Route(DOORS["graphql_stream"], streams.refuse, methods=["GET", "PUT", "DELETE", "PATCH"]),
         Route("/v1/events", ingest.post, methods=["POST"]),
         Route("/v1/events", ingest.options, methods=["OPTIONS"]),
         WebSocketRoute(INGEST_PATH, IngestSockets(services, ingest.ingest).connect),

@@ -15,8 +15,10 @@ from query.engine import QueryEngine
 from resolvers.context import Backends, Context, Loaders
 from schema.build import COSTS, schema
 from schema.prepare import DocumentCache
+from schema.trusted import TrustedDocuments, TrustMode
 from web.auth.callers import Caller
 from web.freshness import Freshness
+from web.heavy import HeavyOperations
 from web.services import Services
 
 
@@ -27,6 +29,10 @@ class GraphQLDoor:
         self.services = services
         self.schema = schema
         self.documents = DocumentCache(schema._schema, COSTS)
+        self.trusted = TrustedDocuments.load(
+            TrustMode(services.settings.trusted_documents), services.settings.trusted_documents_path
+        )
+        self.heavy = HeavyOperations()
         self._backends = Backends(
             settings=services.settings,
             database=services.database,

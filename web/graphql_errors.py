@@ -23,6 +23,12 @@ def request_errors(error: CloudMetricsError, request_id: str) -> list[dict[str, 
     return [{"message": error.message, "extensions": extensions_of(error, request_id)}]
 
 
+def is_of_document(error: CloudMetricsError) -> bool:
+    """Whether a well-formed request is refused for what it asks: older clients, and streams, read such errors only
+    from a 200."""
+    return status_of(error) == 400 and error.code not in ("BAD_REQUEST", "BATCHING_DISABLED")
+
+
 def field_errors(errors: list[GraphQLError] | None, request_id: str) -> list[dict[str, Any]]:
     """Errors of fields that were executed."""
     return [_field_error(error, request_id) for error in errors or []]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import msgspec
-from graphql import OperationType
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -15,7 +13,8 @@ from web.auth.callers import Caller
 from web.auth.strangers import refuse_stranger
 from web.errors import request_id_of, retry_headers, status_of
 from web.graphql_door import GraphQLDoor, refuse_when_empty
-from web.graphql_errors import field_errors, request_errors
+from web.graphql_errors import is_of_document, request_errors
+from web.graphql_operation import Operation, prepare
 from web.graphql_request import (
     JSON,
     MAX_BODY_BYTES,
@@ -27,8 +26,6 @@ from web.graphql_request import (
 from web.ingest.body import read_body
 from web.ingest.rest import cors_headers
 from web.peer import client_address
-
-EXECUTE_SECONDS = 10.0
 
 _encoder = msgspec.json.Encoder()
 
@@ -51,8 +48,7 @@ class GraphQLHttp:
             status = status_of(error)
             if status == 500:
                 raise
-            if media == JSON and status == 400 and error.code not in ("BAD_REQUEST", "BATCHING_DISABLED"):
-                # Clients of the older media type read errors only from a 200.
+            if media == JSON and is_of_document(error):
                 status = 200
             answer = self._answer({"errors": request_errors(error, request_id)}, status, media)
             answer.headers.update(retry_headers(error))
@@ -71,36 +67,28 @@ class GraphQLHttp:
         request.state.headers = cors_headers(request)
         return Response(status_code=204)
 
-    async def _execute(self, request: Request, request_id: str) -> dict[str, Any]:
+    async def asked(self, request: Request, request_id: str) -> tuple[Caller, Operation]:
+        """Who asks, and the operation of a request's body.
+
+        Raises:
+            CloudMetricsError: refused, for whatever reason.
+        """
         caller = await self._identify(request)
         allowance = await self._door.take(caller)
         request.state.headers |= allowance.headers()
         refuse_when_empty(allowance)
         check_content_type(request.headers.get("content-type", ""))
         asked = request_of(decode_json(await read_body(request, MAX_BODY_BYTES)))
-        prepared = self._door.documents.prepare(asked.query, asked.operation_name, asked.variables)
-        if prepared.kind is OperationType.SUBSCRIPTION:
+        return caller, await prepare(self._door, caller, asked, allowance, request_id)
+
+    async def _execute(self, request: Request, request_id: str) -> dict[str, Any]:
+        _, operation = await self.asked(request, request_id)
+        if operation.is_subscription:
             raise InvalidRequest(
-                "Subscriptions come by WebSocket: graphql-transport-ws on /graphql.", code="BAD_REQUEST"
+                "Subscriptions come by WebSocket (graphql-transport-ws on /graphql) or by POST /graphql/stream.",
+                code="BAD_REQUEST",
             )
-        await self._door.spend(caller, prepared.cost)
-        try:
-            async with asyncio.timeout(EXECUTE_SECONDS):
-                result = await self._door.schema.execute(
-                    asked.query,
-                    variable_values=asked.variables,
-                    operation_name=asked.operation_name,
-                    context_value=self._door.context(caller, allowance, request_id),
-                )
-        except TimeoutError:
-            raise InvalidRequest(
-                f"The operation took more than {EXECUTE_SECONDS:.0f} s; ask for less.", code="TIMEOUT"
-            ) from None
-        extensions = {"cost": {"requested": prepared.cost, "maximum": 5000}}
-        answer: dict[str, Any] = {"data": result.data, "extensions": extensions}
-        if result.errors:
-            answer["errors"] = field_errors(result.errors, request_id)
-        return answer
+        return await operation.result()
 
     async def _identify(self, request: Request) -> Caller:
         try:

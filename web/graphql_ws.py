@@ -8,10 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
 
-from graphql import OperationType
 from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -30,7 +29,7 @@ from web.auth.strangers import refuse_stranger
 from web.crowd import Crowd
 from web.errors import error_body, request_id_of, retry_headers, status_of
 from web.graphql_door import GraphQLDoor, authorization_of, refuse_when_empty
-from web.graphql_errors import field_errors, request_errors
+from web.graphql_errors import request_errors
 from web.graphql_messages import (
     PROTOCOL,
     Complete,
@@ -40,6 +39,7 @@ from web.graphql_messages import (
     decode_message,
     encode_message,
 )
+from web.graphql_operation import prepare
 from web.peer import client_address
 from web.sockets import MessageBudget, ProtocolViolation, ReaderGone, Speaker
 
@@ -244,35 +244,14 @@ class Connection:
             await self._speaker.close(1011, "Something went wrong.")
 
     async def _execute(self, message: Subscribe, request_id: str) -> None:
-        asked = message.request
         known = await self._known()
-        refuse_when_empty(await self._door.take(known))
-        prepared = self._door.documents.prepare(asked.query, asked.operation_name, asked.variables)
-        await self._door.spend(known, prepared.cost)
-        context = self._door.context(known, None, request_id)
-        if prepared.kind is not OperationType.SUBSCRIPTION:
-            result = await self._door.schema.execute(
-                asked.query, asked.variables, context_value=context, operation_name=asked.operation_name
-            )
-            await self._next(message.id, result, request_id)
-            return
-        stream = await self._door.schema.subscribe(
-            asked.query, asked.variables, context_value=context, operation_name=asked.operation_name
-        )
-        if not hasattr(stream, "__aiter__"):
-            await self._next(message.id, stream, request_id)
-            return
-        try:
-            async for result in stream:
-                await self._next(message.id, result, request_id)
-        finally:
-            await stream.aclose()
-
-    async def _next(self, id: str, result: object, request_id: str) -> None:
-        payload: dict[str, object] = {"data": getattr(result, "data", None)}
-        if errors := getattr(result, "errors", None):
-            payload["errors"] = field_errors(errors, request_id)
-        await self._speaker.send(encode_message("next", id, payload))
+        allowance = await self._door.take(known)
+        refuse_when_empty(allowance)
+        operation = await prepare(self._door, known, message.request, allowance, request_id)
+        # Closed with the operation: a generator that is left to the collector still listens.
+        async with aclosing(operation.results()) as results:
+            async for payload in results:
+                await self._speaker.send(encode_message("next", message.id, payload))
 
 
 def _code_of(error: CloudMetricsError) -> int:

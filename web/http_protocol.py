@@ -1,4 +1,5 @@
-"""uvicorn's HTTP protocol, with a bound that its settings cannot set: how much of a head it keeps.
+"""uvicorn's HTTP protocol, with what its settings cannot say: how much of a head it keeps; and for an answer without
+end, word that the server stops, and a way to cut a connection whose reader takes nothing.
 
 The parser keeps what is not whole yet, a header of 500 MB too. Counted is what arrives without any progress: without
 the end of a head, a piece of a body, or the end of a message; so trailers and chunk extensions are counted as well.
@@ -6,9 +7,15 @@ the end of a head, a piece of a body, or the end of a message; so trailers and c
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+
+from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD_BYTES = 64 * 1024
+STOPPING = "stopping"
+ABORT = "abort"
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\nconnection: close\r\n"
 _BODY = b'{"error":{"code":"head_too_large","message":"The request line and headers have more than 65536 bytes."}}'
 
@@ -39,3 +46,25 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._has_progressed = True
         super().on_message_complete()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["state"][ABORT] = self.transport.abort
+
+    def shutdown(self) -> None:
+        """SIGTERM. An answer that would go on is told to end."""
+        if self.cycle is not None and (stopping := self.cycle.scope["state"].get(STOPPING)) is not None:
+            stopping.set()
+        super().shutdown()
+
+
+def stopping_of(scope: Scope) -> asyncio.Event:
+    """What is set when the server stops; never by another server than ours."""
+    event: asyncio.Event = scope["state"].setdefault(STOPPING, asyncio.Event())
+    return event
+
+
+def abort_of(scope: Scope) -> Callable[[], None]:
+    """What cuts the connection at once; nothing with another server than ours."""
+    abort: Callable[[], None] = scope["state"].get(ABORT, lambda: None)
+    return abort

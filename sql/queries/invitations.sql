@@ -37,10 +37,16 @@ WHERE tenant_id = (SELECT current_setting('app.current_tenant')::uuid) AND id = 
     AND revoked_at IS NULL AND accepted_at IS NULL;
 
 -- end_invitations_by(actor)
--- The end of those that somebody made who may invite no more.
-UPDATE invitations SET revoked_at = now()
-WHERE tenant_id = (SELECT current_setting('app.current_tenant')::uuid) AND invited_by = $1
-    AND revoked_at IS NULL AND accepted_at IS NULL;
+-- The end of those that somebody made who may invite no more, and of their messages.
+WITH ended AS (
+    UPDATE invitations SET revoked_at = now()
+    WHERE tenant_id = (SELECT current_setting('app.current_tenant')::uuid) AND invited_by = $1
+        AND revoked_at IS NULL AND accepted_at IS NULL
+    RETURNING tenant_id, message_id
+)
+UPDATE outbox o SET given_up_at = now(), last_error = 'the invitation was revoked'
+FROM ended WHERE o.tenant_id = ended.tenant_id AND o.id = ended.message_id
+    AND o.sent_at IS NULL AND o.given_up_at IS NULL;
 
 -- lock_invitation(id)
 -- One invitation, for this transaction alone.
@@ -81,11 +87,12 @@ WHERE tenant_id = (SELECT current_setting('app.current_tenant')::uuid)
 SELECT i.id, i.email, i.role, p.id AS person_id, p.password_hash, p.disabled_at,
     t.id AS tenant_id, t.slug, t.name, t.tier, t.created_at, t.is_demo, t.ends_at
 FROM invitations i JOIN tenants t ON t.id = i.tenant_id LEFT JOIN people p ON p.email = i.email
-WHERE i.token_hash = $1 AND i.revoked_at IS NULL AND i.accepted_at IS NULL AND i.expires_at > now();
+WHERE i.token_hash = $1 AND i.revoked_at IS NULL AND i.accepted_at IS NULL AND i.expires_at > now()
+    AND t.ends_at IS NULL;
 
 -- lock_open_invitation(token_hash)
 -- The same within its tenant, for this transaction alone; by the clock, as it may have waited.
-SELECT id, email, role FROM invitations
+SELECT id, email, role, message_id FROM invitations
 WHERE tenant_id = (SELECT current_setting('app.current_tenant')::uuid) AND token_hash = $1
     AND revoked_at IS NULL AND accepted_at IS NULL AND expires_at > clock_timestamp()
 FOR UPDATE;

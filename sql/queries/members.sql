@@ -2,7 +2,7 @@
 
 -- lock_members()
 -- The tenant, kept from every other change of its members; rows that only refer to it are not held up.
-SELECT id, slug, name, tier FROM tenants WHERE id = (SELECT current_setting('app.current_tenant')::uuid)
+SELECT id, slug, name, tier, ends_at FROM tenants WHERE id = (SELECT current_setting('app.current_tenant')::uuid)
 FOR NO KEY UPDATE;
 
 -- standing_of(person_id)

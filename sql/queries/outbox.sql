@@ -12,7 +12,7 @@ WHERE id = (
     SELECT id FROM outbox WHERE sent_at IS NULL AND given_up_at IS NULL AND next_attempt_at <= now()
     ORDER BY next_attempt_at LIMIT 1 FOR UPDATE SKIP LOCKED
 )
-RETURNING id, kind, recipient, sealed, attempts;
+RETURNING id, kind, recipient, sealed, attempts, created_at;
 
 -- settle_sent(id, attempt)
 -- It is on its way: the link is nobody's but the recipient's from now on.

@@ -50,8 +50,14 @@ ON CONFLICT (tenant_id, person_id) DO UPDATE SET role = excluded.role;
 UPDATE people SET password_hash = $2, password_changed_at = now() WHERE id = $1;
 
 -- rename_person(id, name)
--- Another name.
-UPDATE people SET name = $2 WHERE id = $1;
+-- Another name; which it was before.
+UPDATE people SET name = $2 WHERE id = $1
+RETURNING old.name AS name_before, id, email, name, password_hash, password_changed_at, created_at, disabled_at;
+
+-- change_password(id, password_changed_at, password_hash)
+-- Another password in the place of the one that was verified; nothing when that has changed meanwhile.
+UPDATE people SET password_hash = $3, password_changed_at = now()
+WHERE id = $1 AND password_changed_at = $2 AND disabled_at IS NULL RETURNING id;
 
 -- find_account(email)
 -- Who signs in with an e-mail, and from where that person has lately.

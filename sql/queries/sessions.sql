@@ -26,7 +26,8 @@ UPDATE sessions SET revoked_at = now(), revoked_reason = 'too_many'
 WHERE id IN (
     SELECT id FROM sessions WHERE person_id = $1 AND revoked_at IS NULL
     ORDER BY last_used_at DESC, id DESC OFFSET $2
-);
+)
+RETURNING id, tenant_id;
 
 -- lock_session_of_family(family_hash, idle, grace)
 -- The session of a refresh token, for this transaction alone; by the clock, as it may have waited for another.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.conftest import Instance
+from tests.conftest import ROOT, Instance
 
 CLIENTS = Path(__file__).resolve().parent.parent / "clients"
 HAS_NODE = shutil.which("node") is not None and (CLIENTS / "node_modules").is_dir()
@@ -51,3 +52,40 @@ def test_urql_over_graphql_ws_reads_a_series_and_receives_a_live_delta(instance:
         assert client.wait(20) == 0
     assert frames[-1]["kind"] == "DELTA"
     assert frames[-1]["columns"]["series"][0]["total"] == before + 1
+
+
+def test_graphql_sse_reads_is_refused_and_receives_a_live_delta(instance: Instance) -> None:
+    command = ["node", "stream.mjs", f"{instance.url}/graphql", instance.secret_key]
+    with subprocess.Popen(command, cwd=CLIENTS, stdout=subprocess.PIPE, text=True) as client:
+        assert client.stdout is not None
+        read, refused, snapshot = (json.loads(client.stdout.readline()) for _ in range(3))
+        assert read["kind"] == "QUERY" and refused == {"kind": "REFUSED", "code": "GRAPHQL_VALIDATION_FAILED"}
+        if snapshot["kind"] == "GAP":
+            snapshot = json.loads(client.stdout.readline())
+        assert snapshot["kind"] == "SNAPSHOT"
+        before = snapshot["columns"]["series"][0]["total"]
+        assert read["columns"]["series"][0]["total"] == before
+        sent = httpx2.post(
+            f"{instance.url}/v1/events",
+            json={"events": [{"type": "live", "context": {"user_agent": ""}}]},
+            headers={"Authorization": f"Bearer {instance.publishable_key}"},
+        )
+        assert sent.status_code == 202
+        frames = [json.loads(line) for line in client.stdout]
+        assert client.wait(20) == 0
+    assert frames[-1]["kind"] == "DELTA" and frames[-1]["columns"]["series"][0]["total"] == before + 1
+
+
+def test_curl_streams_as_the_documentation_says(instance: Instance) -> None:
+    (command,) = re.findall(r"^curl (?:.*\\\n)*.*(?:\n .*)*$", (ROOT / "docs/graphql.md").read_text(), re.MULTILINE)
+    with subprocess.Popen(
+        ["bash", "-c", command.replace("http://127.0.0.1:8000", instance.url).replace("curl", "exec curl -s", 1)],
+        env={**os.environ, "SECRET_KEY": instance.secret_key}, stdout=subprocess.PIPE, text=True,
+    ) as client:  # fmt: skip
+        assert client.stdout is not None
+        lines = []
+        while '"SNAPSHOT"' not in "".join(lines):
+            lines.append(client.stdout.readline())
+            assert lines[-1] and len(lines) < 20, lines
+        client.terminate()
+    assert lines[0] == ":\n" and "event: next\n" in lines

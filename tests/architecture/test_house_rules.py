@@ -110,7 +110,7 @@ def test_every_topic_of_queries_is_read_and_every_folder_of_tests_has_its_packag
     for path in QUERIES_FOLDER.glob("*.sql"):
         assert f'named("{path.stem}", ' in code, path.name
     folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and not path.name.startswith("__")}
-    parts = {"acceptance", "architecture", "bench", "clients", "contract", "data", "faults"}
+    parts = {"acceptance", "architecture", "attacks", "fuzz", "bench", "clients", "contract", "data", "faults"}
     assert folders - parts == set(PACKAGES)
     for command in sorted((ROOT / "cloudmetrics/commands").glob("*.py")):
         assert command.stem.strip("_") in COMMANDS, command.name

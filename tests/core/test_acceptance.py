@@ -14,13 +14,14 @@ from core.database import Database, as_owner
 from core.errors import BadInput, Conflict, PermissionDenied, TooMany, Unauthenticated
 from core.invitations import InvitationState, invite_member, load_invitations, resend_invitation, revoke_invitation
 from core.members import Authority, list_members
+from core.outbox import MessageState
 from core.passwords import Passwords
 from core.people import find_person, find_person_by_email
 from core.permissions import Role
 from core.settings import Settings
 from core.tenancy import Tenant, Tier
 from tests.core.people_builder import PASSWORD, join, make_member, make_person, make_tenant
-from tests.core.test_invitations import backdate
+from tests.core.test_invitations import backdate, outbox
 from tests.core.test_members import trail
 
 NEW_PASSWORD = "nine herons cross 2 fields"
@@ -52,6 +53,13 @@ async def names(database: Database, tenant: Tenant) -> list[tuple[str, Role]]:
     return [(member.email, member.role) for member in found]
 
 
+async def set_end(settings: Settings, tenant: Tenant) -> None:
+    """As if an owner had asked for the tenant's deletion."""
+    async with as_owner(settings.app_url) as connection:
+        await connection.execute("SELECT set_config('app.current_tenant', $1, false)", str(tenant.id))
+        await connection.execute("UPDATE tenants SET ends_at = now() + interval '7 days'")
+
+
 async def test_a_new_person_is_made_with_name_and_password_and_it_is_in_the_trail(
     settings: Settings, database: Database, tenant: Tenant, passwords: Passwords
 ) -> None:
@@ -62,6 +70,8 @@ async def test_a_new_person_is_made_with_name_and_password_and_it_is_in_the_trai
     assert person is not None and (person.id, person.name) == (accepted.person_id, "Ada L.")
     assert (await passwords.verified(NEW_PASSWORD, person.password_hash)).is_good
     assert await names(database, tenant) == [("new1@example.com", Role.EDITOR)]
+    (message,) = await outbox(database, settings, tenant)
+    assert (message.state, message.last_error) == (MessageState.GIVEN_UP, "the invitation was accepted")
     assert [entry[:2] for entry in await trail(settings, tenant)][-1] == (
         f"person:{person.id}", "invitation.accept",
     )  # fmt: skip
@@ -122,7 +132,7 @@ async def test_a_person_without_a_password_or_disabled_is_not_let_in_by_any(
     assert await names(database, tenant) == []
 
 
-@pytest.mark.parametrize("end", ["revoked", "expired", "resent", "unknown", "malformed", "of another kind"])
+@pytest.mark.parametrize("end", ["revoked", "expired", "resent", "unknown", "malformed", "of another kind", "ending"])
 async def test_a_link_that_is_not_good_is_told_apart_from_no_other(
     settings: Settings, database: Database, tenant: Tenant, passwords: Passwords, end: str
 ) -> None:
@@ -137,6 +147,8 @@ async def test_a_link_that_is_not_good_is_told_apart_from_no_other(
         case "resent":
             await backdate(settings, tenant, sent_at=timedelta(minutes=2))
             await resend_invitation(database, settings, authority, issued.invitation.id)
+        case "ending":
+            await set_end(settings, tenant)
         case "unknown":
             token = token[:-5] + "AAAAA"
         case "malformed":
@@ -220,6 +232,7 @@ async def test_the_application_makes_nobody_who_is_not_invited_to_its_tenant(
 ) -> None:
     other = await make_tenant(database, f"elsewhere-{tenant.slug}")
     await token_for(database, settings, other, "elsewhere10@example.com")
+    await token_for(database, settings, tenant, "open10@example.com")
     issued = await invite_member(database, settings, Authority.operator(tenant.id), "gone10@example.com", Role.VIEWER)
     await revoke_invitation(database, Authority.operator(tenant.id), issued.invitation.id)
     (ended,) = await load_invitations(database, tenant.id, [issued.invitation.id])

@@ -183,6 +183,8 @@ async def test_whoever_comes_down_has_no_open_invitations_left(
     await change_member_role(database, as_member(tenant, owner), admin.person_id, Role.EDITOR)
     (invitation,) = await load_invitations(database, tenant.id, [issued.invitation.id])
     assert invitation is not None and invitation.state is InvitationState.REVOKED
+    (message,) = await outbox(database, settings, tenant)
+    assert (message.state, invitation.mail) == (MessageState.GIVEN_UP, MessageState.GIVEN_UP)
 
 
 async def test_another_tenants_invitation_is_answered_as_none(

@@ -96,9 +96,21 @@ async def test_nobody_raises_himself_and_an_admin_may_step_down(database: Databa
         await change_member_role(database, as_member(tenant, admin), admin.person_id, Role.OWNER)
     lowered = await change_member_role(database, as_member(tenant, admin), admin.person_id, Role.VIEWER)
     assert lowered.role is Role.VIEWER
-    # The principal of a request that began before still says admin: what counts is what the member is now.
     with pytest.raises(PermissionDenied):
-        await change_member_role(database, as_member(tenant, admin), admin.person_id, Role.ADMIN)
+        await change_member_role(database, as_member(tenant, lowered), admin.person_id, Role.ADMIN)
+
+
+async def test_what_counts_is_what_a_member_is_now_and_not_when_its_request_began(
+    database: Database, tenant: Tenant
+) -> None:
+    owner, viewer = await make_member(database, tenant, Role.OWNER), await make_member(database, tenant, Role.VIEWER)
+    admin = await make_member(database, tenant, Role.ADMIN)
+    before = as_member(tenant, admin)
+    await change_member_role(database, as_member(tenant, owner), admin.person_id, Role.EDITOR)
+    with pytest.raises(PermissionDenied):
+        await change_member_role(database, before, viewer.person_id, Role.EDITOR)
+    with pytest.raises(PermissionDenied):
+        await remove_member(database, before, viewer.person_id)
 
 
 async def test_the_last_owner_stays_whatever_it_tries(database: Database, tenant: Tenant) -> None:
@@ -173,6 +185,23 @@ async def test_a_removed_member_loses_its_sessions_here_and_no_others_and_its_in
     assert invitation is not None and invitation.state is InvitationState.REVOKED
     with pytest.raises(PermissionDenied):
         await invite_member(database, settings, as_member(tenant, admin), "again@example.com", Role.VIEWER)
+
+
+async def test_a_tenant_that_is_to_be_deleted_changes_no_more(
+    settings: Settings, database: Database, tenant: Tenant
+) -> None:
+    owner, viewer = await make_member(database, tenant, Role.OWNER), await make_member(database, tenant, Role.VIEWER)
+    async with as_owner(settings.app_url) as connection:
+        await connection.execute("SELECT set_config('app.current_tenant', $1, false)", str(tenant.id))
+        await connection.execute("UPDATE tenants SET ends_at = now() + interval '7 days'")
+    for attempt in (
+        change_member_role(database, as_member(tenant, owner), viewer.person_id, Role.ADMIN),
+        remove_member(database, as_member(tenant, owner), viewer.person_id),
+        invite_member(database, settings, as_member(tenant, owner), "new@example.com", Role.VIEWER),
+    ):
+        with pytest.raises(PermissionDenied, match="to be deleted"):
+            await attempt
+    await remove_member(database, Authority.operator(tenant.id), viewer.person_id)
 
 
 async def test_another_tenants_member_is_nobody(database: Database, tenant: Tenant) -> None:

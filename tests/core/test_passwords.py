@@ -100,7 +100,10 @@ def test_what_stands_in_for_nobodys_hash_lets_nobody_in() -> None:
     assert not verify_password("x" * 100_000, None).is_good
 
 
-async def test_a_flood_waits_in_a_bounded_row_and_the_rest_is_told_to_come_back() -> None:
+async def test_a_flood_waits_in_a_bounded_row_and_the_rest_is_told_to_come_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(passwords, "WAIT_SECONDS", 300.0)
     hashing = Passwords()
     try:
         kept = await hashing.hashed(GOOD)
@@ -113,3 +116,18 @@ async def test_a_flood_waits_in_a_bounded_row_and_the_rest_is_told_to_come_back(
     assert [answer for answer in answers if not isinstance(answer, Unavailable)] == [
         passwords.Verified(False)
     ] * passwords.MOST_WAITING
+
+
+async def test_who_waited_too_long_is_told_to_come_back_and_its_place_is_free_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hashing = Passwords()
+    try:
+        monkeypatch.setattr(passwords, "WAIT_SECONDS", 0.001)
+        tried = [hashing.verified("wrong one", None) for _ in range(passwords.MOST_WAITING)]
+        answers = await asyncio.gather(*tried, return_exceptions=True)
+        assert all(isinstance(answer, Unavailable) and answer.code == "sign_in_busy" for answer in answers)
+        monkeypatch.setattr(passwords, "WAIT_SECONDS", 300.0)
+        assert await hashing.verified("wrong one", None) == passwords.Verified(False)
+    finally:
+        await hashing.close()

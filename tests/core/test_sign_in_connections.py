@@ -257,6 +257,27 @@ async def test_a_full_tenant_takes_no_more_also_of_many_at_once(
     assert len(await rows(servers, settings, "SELECT 1 FROM people WHERE home_tenant_id = $1", small.id)) == 3
 
 
+async def test_the_end_of_a_tenant_ends_its_providers_people_and_nobody_elses(
+    database: Database, settings: Settings, tenant: Tenant, other: Tenant, servers: Servers
+) -> None:
+    connection, theirs = await make(database, settings, tenant), await make(database, settings, other)
+    await come(database, tenant, connection)
+    gone = await come(database, tenant, connection, replace(ADA, subject="no member any more"))
+    stays = await come(database, other, theirs)
+    await rows(servers, settings, "DELETE FROM members WHERE person_id = $1 RETURNING 1", gone)
+    ending = "UPDATE tenants SET ends_at = now() - interval '1 s' WHERE id = $1 RETURNING 1"
+    await rows(servers, settings, ending, tenant.id)
+    async with as_owner(settings.writer_url) as worker:
+        assert await worker.fetchval("SELECT maintenance.begin_erasure($1, 'test', now())", tenant.id)
+        assert await worker.fetchval("SELECT maintenance.finish_erasure($1)", tenant.id) == 0
+        await worker.fetchval("SELECT maintenance.erase_people($1)", tenant.id)
+    found = await rows(servers, settings, "SELECT id, home_tenant_id FROM people WHERE home_tenant_id = ANY($1)",
+                       [tenant.id, other.id])  # fmt: skip
+    assert found == [(stays, other.id)]
+    removed = "SELECT people_removed FROM tenant_erasures WHERE id = $1"
+    assert await rows(servers, settings, removed, tenant.id) == [(2,)]
+
+
 async def test_the_database_itself_lets_no_provider_make_or_change_anybody_elses_person(
     database: Database, settings: Settings, tenant: Tenant, other: Tenant
 ) -> None:

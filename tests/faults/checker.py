@@ -74,6 +74,11 @@ def check(sent: Sent, held: Held) -> Verdict:
         *_check_rows(sent, held.rows),
         *(finding for table in LENGTHS for finding in _check_rollup(table, events, held.rollups[table])),
         *_differences("daily_usage", "accepted", len(events), held.usage),
+        *(
+            found
+            for table, count in held.counts.items()
+            for found in _differences(table, "accepted", len(events), count)
+        ),
         *_check_hot(events, held),
         *(finding for question in QUESTIONS for finding in _check_answer(question, events, held)),
     ]

@@ -28,6 +28,10 @@ SELECT dimension, extract(epoch FROM bucket)::bigint AS bucket, type, value, is_
 FROM {table} WHERE tenant_id = $1 GROUP BY dimension, bucket, type, value, is_bot
 """
 USAGE = "SELECT coalesce(sum(accepted), 0)::bigint FROM daily_usage WHERE tenant_id = $1"
+COUNTS = {
+    table: f"SELECT coalesce(sum(count), 0)::bigint FROM {table} WHERE tenant_id = $1 AND outcome = 'accepted'"
+    for table in ("ingest_1m", "ingest_1h")
+}
 SERIES = "query($q: MetricQuery!) { series(query: $q) { columns source } }"
 # A minute at the very edge of the day may be dropped while it is looked at.
 EDGE_SECONDS = 180
@@ -50,6 +54,7 @@ class Held:
     rows: list[dict[str, Any]] = field(default_factory=list)
     rollups: dict[str, dict[Cell, StoredCell]] = field(default_factory=dict)
     usage: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
     hot: dict[Slot, tuple[int, int, int]] = field(default_factory=dict)
     hot_since: int = 0
     answers: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -62,6 +67,7 @@ async def read_database(folder: DataFolder, tenant_id: UUID, held: Held) -> None
             rows = await connection.fetch(CELLS.format(table=table), tenant_id)
             held.rollups[table] = {cell_of(row): stored_cell(row) for row in rows}
         held.usage = await connection.fetchval(USAGE, tenant_id)
+        held.counts = {table: await connection.fetchval(text, tenant_id) for table, text in COUNTS.items()}
 
 
 def cell_of(row: Any) -> Cell:

@@ -42,6 +42,12 @@ UPDATE {table} SET {column} = {column} + $2 WHERE ctid = (
 ) AND tenant_id = $1
 """
 ADD_TO_USAGE = "UPDATE daily_usage SET accepted = accepted + $2 WHERE tenant_id = $1"
+ADD_TO_COUNTS = """
+UPDATE ingest_1h SET count = count + $2 WHERE (tenant_id, outcome, bucket, reason, key_id) = (
+    SELECT tenant_id, outcome, bucket, reason, key_id FROM ingest_1h
+    WHERE tenant_id = $1 AND outcome = 'accepted' LIMIT 1
+)
+"""
 
 
 class Proof:
@@ -146,6 +152,13 @@ def test_usage_that_is_off_is_found_both_ways(proof: Proof) -> None:
     assert places(proof.verdict(), Kind.DUPLICATED) == {"daily_usage"}
     proof.spoil(ADD_TO_USAGE, -2)
     assert places(proof.verdict(), Kind.LOST) == {"daily_usage"}
+
+
+def test_counts_of_ingest_that_are_off_are_found_both_ways(proof: Proof) -> None:
+    proof.spoil(ADD_TO_COUNTS, 1)
+    assert places(proof.verdict(), Kind.DUPLICATED) == {"ingest_1h"}
+    proof.spoil(ADD_TO_COUNTS, -2)
+    assert places(proof.verdict(), Kind.LOST) == {"ingest_1h"}
 
 
 def test_a_hot_value_that_is_gone_or_doubled_is_found(proof: Proof) -> None:

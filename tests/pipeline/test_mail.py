@@ -154,6 +154,21 @@ async def test_a_server_that_says_nothing_holds_a_message_for_bounded_time(
     await drain(settings, database)
 
 
+async def test_what_waited_until_its_link_was_good_no_more_is_not_sent(
+    settings: Settings, database: Database, tenant: Tenant
+) -> None:
+    await put(database, settings, tenant)
+    async with as_owner(settings.writer_url) as connection:
+        older = "UPDATE outbox SET created_at = created_at - interval '7 days' WHERE sent_at IS NULL"
+        await connection.execute(older)
+    (kept,) = await outbox(database, settings, tenant)
+    assert (kept.state, kept.attempts) == (MessageState.GIVEN_UP, 0)
+    async with serving(Mailbox()) as mailbox:
+        await sender_to(settings, database, mailbox.port).send_due()
+    (kept,) = await outbox(database, settings, tenant)
+    assert mailbox.attempts == 0 and kept.state is MessageState.GIVEN_UP and "its link has ended" in kept.last_error
+
+
 async def test_several_senders_send_each_message_once(settings: Settings, database: Database, tenant: Tenant) -> None:
     for n in range(12):
         await put(database, settings, tenant, f"n{n}@example.com")

@@ -13,7 +13,7 @@ import pytest
 from core import accounts
 from core.audit import Author
 from core.database import Database, as_owner
-from core.errors import BadInput
+from core.errors import BadInput, DatabaseUnavailable
 from core.eventlog import Offset, Partition, Record
 from core.events import EnrichedEvent, encode_enriched
 from core.retention import Retention
@@ -229,3 +229,19 @@ async def test_a_change_to_the_same_tier_or_of_no_tenant_is_refused(database: Da
     nobody = Tenant(TenantId(uuid4()), "x", "x", Tier.FREE, NOW)
     with pytest.raises(BadInput):
         await change(database, nobody, Tier.PRO)
+
+
+async def test_a_change_waits_for_whoever_counts_under_the_tier_and_not_for_others(
+    database: Database, free: Tenant, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with database.as_writer() as counting:
+        await counting.fetch(moving.HOLD_TIERS, [free.id])
+        await change(database, tenant, Tier.PRO)
+        with monkeypatch.context() as patch:
+            patch.setattr("core.database.READ_SECONDS", 1.0)
+            with pytest.raises(DatabaseUnavailable):
+                await change(database, free, Tier.ENTERPRISE)
+        waiting = asyncio.create_task(change(database, free, Tier.PRO))
+        await asyncio.sleep(0.3)
+        assert not waiting.done()
+    assert (await waiting).tier is Tier.PRO

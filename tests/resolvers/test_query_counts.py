@@ -1,27 +1,33 @@
-"""How many times an operation goes to the database: once a field, never once an item."""
+"""How many times an operation goes to the database: once a field, never once an item; and how many statements each
+documented operation takes."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from core.database import Database, Session
+from core import invitations
+from core.audit import Author
+from core.database import Database
 from core.eventlog import Offset, Partition
 from core.invitations import invite_member
+from core.jobs import JobKind, JobState, ask_export
 from core.members import Authority
 from core.permissions import Role
 from core.queries import named
 from core.settings import Settings
-from core.tenancy import Tenant, TenantId
+from core.tenancy import Tenant
+from pipeline.jobs.lease import Lease
 from pipeline.prepared import prepare
 from pipeline.store import Store
 from resolvers.context import Context
+from schema.examples import load_examples
 from tests.conftest import make_key, make_person
 from tests.pipeline.builders import batch_of, enriched
+from tests.resolvers.examples_run import CountingDatabase, Runner, callers_of
 from web.auth.keys import KnownKey
 from web.graphql_door import GraphQLDoor
 from web.ingest.rest import IngestDoor
@@ -29,20 +35,7 @@ from web.services import open_services
 
 ON_BOTH_STORES = True
 KEEP = named("aggregate", "keep_dead_letter")
-
-
-class CountingDatabase(Database):
-    """Counts the transactions that are opened for a tenant."""
-
-    count = 0
-
-    @asynccontextmanager
-    async def as_tenant(
-        self, tenant_id: TenantId, *, is_write: bool = False, grantees: Sequence[str] = ()
-    ) -> AsyncIterator[Session]:
-        self.count += 1
-        async with super().as_tenant(tenant_id, is_write=is_write, grantees=grantees) as session:
-            yield session
+EXAMPLES = load_examples()
 
 
 class Asker:
@@ -57,25 +50,73 @@ class Asker:
         return self._door.context(self._caller, None, "request")
 
     async def ask(self, query: str, **variables: Any) -> tuple[Any, int]:
-        self._database.count = 0
+        self._database.begin()
         result = await self._door.schema.execute(query, variables, context_value=self.context())
         assert result.errors is None, result.errors
-        return result.data, self._database.count
+        return result.data, self._database.transactions
 
 
-@pytest.fixture
-async def asker(settings: Settings, database: Database, tenant: Tenant) -> AsyncIterator[Asker]:
+async def count_events(database: Database, tenant: Tenant) -> None:
+    """Forty events of a tenant, counted."""
     batch = batch_of(tenant.id, *(enriched(user_id=f"u{n}") for n in range(40)))
     store = Store(database, f"counts-{tenant.slug}")
     await store.ensure_partitions([batch])
     await store.transact(Partition("t"), await prepare([batch]), Offset("1-0"), lambda counted: (Offset("2-0"), b""))
-    key, _ = await make_key(database, settings, tenant)
-    counting = CountingDatabase(settings)
+
+
+@pytest.fixture
+async def door(
+    settings: Settings, database: Database, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[GraphQLDoor]:
+    await count_events(database, tenant)
+    # The one that all services are made with.
+    monkeypatch.setattr("web.services.Database", CountingDatabase)
     async with open_services(settings) as services:
-        services = dataclasses.replace(services, database=counting)
-        door = GraphQLDoor(services, IngestDoor(services).ingest)
-        yield Asker(door, KnownKey(key, (), 0), counting)
-    await counting.close()
+        yield GraphQLDoor(services, IngestDoor(services).ingest)
+
+
+@pytest.fixture
+async def asker(door: GraphQLDoor, database: Database, settings: Settings, tenant: Tenant) -> Asker:
+    key, _ = await make_key(database, settings, tenant)
+    counting = door.services.database
+    assert isinstance(counting, CountingDatabase)
+    return Asker(door, KnownKey(key, (), 0), counting)
+
+
+@pytest.fixture
+async def runner(
+    door: GraphQLDoor, database: Database, settings: Settings, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> Runner:
+    # An example that sends again what another has just sent.
+    monkeypatch.setattr(invitations, "RESEND_PAUSE", timedelta(0))
+    await keep_letters(database, tenant, 5)
+    await finish_export(database, tenant)
+    callers = await callers_of(database, settings, tenant)
+    return Runner(door, EXAMPLES, callers)
+
+
+async def finish_export(database: Database, tenant: Tenant) -> None:
+    """An export of the tenant whose file is there, as a worker would leave it."""
+    author = Author.operator(tenant.id)
+    job = await ask_export(database, author, JobKind.EXPORT_TENANT, {})
+    lease = await Lease.claim(database)
+    while lease is not None and lease.job.id != job.id:
+        lease = await Lease.claim(database)
+    assert lease is not None
+    result = {"file": f"{job.id}.zip", "bytes": 1000, "sha256": "0" * 64, "rows": {"events": 40}}
+    await lease.end(JobState.DONE, result=result, expires_at=datetime.now(UTC) + timedelta(days=7))
+
+
+async def keep_letters(database: Database, tenant: Tenant, number: int) -> None:
+    async with database.as_writer() as session:
+        for n in range(number):
+            await session.execute(KEEP, tenant.id, "events.enriched", 0, str(n), "aggregate", "reason", b"")
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+async def test_a_documented_operation_runs_and_takes_the_statements_that_it_says(runner: Runner, name: str) -> None:
+    await runner.run(name)
+    assert runner.database.statements == EXAMPLES[name].statements, "its header says another number"
 
 
 async def test_a_page_of_events_is_one_query(asker: Asker) -> None:
@@ -104,9 +145,7 @@ async def test_a_series_is_one_query_and_metrics_are_none(asker: Asker) -> None:
 async def test_a_page_of_dead_letters_is_one_query_and_so_is_any_number_of_them(
     asker: Asker, database: Database, tenant: Tenant
 ) -> None:
-    async with database.as_writer() as session:
-        for n in range(30):
-            await session.execute(KEEP, tenant.id, "events.enriched", 0, str(n), "aggregate", "reason", b"")
+    await keep_letters(database, tenant, 30)
     page, count = await asker.ask("{ tenant { deadLetters(first: 30) { edges { node { id worker reason } } } } }")
     ids = [edge["node"]["id"] for edge in page["tenant"]["deadLetters"]["edges"]]
     assert (len(ids), count) == (30, 1)

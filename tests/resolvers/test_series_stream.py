@@ -112,3 +112,10 @@ async def test_an_outage_of_the_database_is_not_silence(context: Context) -> Non
     async with asyncio.timeout(20):
         assert [(await anext(frames)).kind for _ in range(3)] == [FrameKind.HEARTBEAT] * 3
     await frames.aclose()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("metric", "is_told"), [("events", False), ("ingest_rejected", True)])
+async def test_word_of_refusals_concerns_who_asks_for_them_alone(context: Context, metric: str, is_told: bool) -> None:
+    stream = SeriesStream(context, dataclasses.replace(QUESTION, metric=metric))
+    assert stream._concerns(LiveNotice(0, 0, [], [], is_of_ingest=True)) is is_told
+    assert stream._concerns(LiveNotice(0, 1, [("a", 0, 0)], [])) is True

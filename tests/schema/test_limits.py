@@ -19,7 +19,7 @@ SERIES = 'series(query: {metric: "events", range: {last: "1h"}})'
 def cost(text: str, **variables: object) -> int:
     document = parse(text)
     operation = next(d for d in document.definitions if isinstance(d, OperationDefinitionNode))
-    return check_document(document, operation, variables, COSTS)
+    return check_document(document, operation, variables, COSTS).cost
 
 
 def nested(depth: int) -> str:
@@ -39,6 +39,8 @@ def fragments(count: int, body: str, last: str) -> str:
         ("{ a " + "@x " * 50 + "}", "{ a " + "@x " * 51 + "}", "DIRECTIVE_LIMIT"),
         (fragments(20, "...f{}", "a"), fragments(21, "...f{}", "a"), "FRAGMENT_LIMIT"),
         ("{" + "...{a}" * 50 + "}", "{ ...f } fragment f on Query {" + "...f" * 50 + "}", "FRAGMENT_LIMIT"),
+        ("{" + "a { b } " * 40 + "c {" + "b " * 40 + "} }", "{ ...f ...f } fragment f on Query {" + "b " * 41 + "}",
+         "REPEAT_LIMIT"),
         ("query a {a} " + "query b {a} " * 9, "query a {a} " + "query b {a} " * 10, "OPERATION_LIMIT"),
         ("{ events(first: 100) { a } }", "{ events(first: 101) { a } }", "PAGE_SIZE"),
         ("{ events(first: 1) { a } }", "{ events(first: 0) { a } }", "PAGE_SIZE"),

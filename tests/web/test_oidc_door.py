@@ -15,6 +15,9 @@ import pytest
 
 from core.accounts import create_tenant
 from core.database import Database
+from core.invitations import invite_member
+from core.members import Authority
+from core.permissions import Role
 from core.settings import Settings
 from core.tenancy import Tenant, Tier
 from tests.conftest import Servers, free_port
@@ -362,6 +365,25 @@ async def test_o6_an_address_that_somebody_has_here_gives_nothing_of_that_person
     found = dict(await rows(servers, settings, "SELECT person_id, role FROM members WHERE tenant_id = $1", tenant.id))
     assert found.pop(owner) == "owner" and list(found.values()) == ["viewer"]
     assert await rows(servers, settings, "SELECT 1 FROM sessions WHERE person_id = $1", owner) == []
+
+
+async def test_o6_an_asserted_address_accepts_no_invitation_to_it(
+    site: Site, provider: str, tell: Any, browser: Browser, secret: str, database: Database, settings: Settings,
+    servers: Servers,
+) -> None:  # fmt: skip
+    """Else a tenant's administrator could enter every tenant that invites anybody, as whoever that is."""
+    other = await create_tenant(database, slug=f"o-{uuid4()}", name="Other", tier=Tier.SELF_HOSTED)
+    invited = f"{uuid4()}@example.com"
+    issued = await invite_member(database, site.settings, Authority.operator(other.id), invited, Role.ADMIN)
+    await tell(claims={"email": invited})
+    await signed_in(browser, await connect(site, secret, provider))
+    tokens = await browser.client.post(f"{site.url}/auth/refresh", headers={"Origin": site.url})
+    answer = await browser.client.post(
+        f"{site.url}/auth/invitations/accept", json={"token": parse_qs(urlsplit(issued.link).query)["token"][0]},
+        headers={"Authorization": f"Bearer {tokens.json()['access_token']}"},
+    )  # fmt: skip
+    assert code_of(answer) == (401, "invalid_token")
+    assert await rows(servers, settings, "SELECT 1 FROM members WHERE tenant_id = $1", other.id) == []
 
 
 async def test_o6_one_subject_is_two_people_by_two_connections_and_in_two_tenants(

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from core.errors import InvalidRequest, Unavailable
 from tests.web.saml_documents import Answer, Signer, make_signer
@@ -68,11 +69,24 @@ async def test_a_worker_that_was_killed_is_replaced(pool: SamlPool, signer: Sign
     assert not Path(worker.folder).exists()
 
 
+async def test_a_worker_that_is_slow_to_start_is_not_begun_anew_for_each_job(signer: Signer, xmlsec1: str) -> None:
+    pool = SamlPool(xmlsec1, seconds=0.05)
+    job = replace(verification(signer, xmlsec1), does="request")
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            await pool.do(job)
+    assert len(pool._starting) == 1
+    pool._seconds = 60.0
+    assert (await pool.do(job)).url.startswith("https://idp.example/sso?SAMLRequest=")
+    await pool.close()
+
+
 async def test_what_hangs_is_killed_with_all_that_it_started(signer: Signer, tmp_path: Path) -> None:
     hanging = program(tmp_path, f"echo $$ >> {tmp_path}/pids\nexec sleep 600")
-    pool, job = SamlPool(hanging, seconds=8.0), verification(signer, hanging)
+    pool, job = SamlPool(hanging, seconds=60.0), verification(signer, hanging)
     # Its process is there by then.
-    await pool.do(Job(does="metadata", provider=job.provider))
+    await pool.do(replace(job, does="request"))
+    pool._seconds = 5.0
     with pytest.raises(Unavailable) as refusal:
         await pool.do(job)
     assert refusal.value.code == "saml_busy" and refusal.value.retry_after > 0

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from core.strict_xml import parse_strictly
 from tests.web.saml_documents import (
     ASSERTION,
     ENVELOPED,
@@ -26,6 +27,7 @@ from tests.web.saml_documents import (
     signature,
 )
 from web.auth.saml_client import IdentityProvider, ServiceProvider
+from web.auth.saml_metadata import metadata_of
 from web.auth.saml_worker import Job, Outcome, done
 
 IDP, AUDIENCE, ACS = (
@@ -437,9 +439,10 @@ def test_a_request_goes_to_the_provider_and_our_metadata_says_what_we_want(signe
     idp = IdentityProvider(IDP, "https://idp.example/sso?a=b", (signer.certificate,), False)
     asked = done(Job(does="request", provider=provider, idp=idp, relay_state="r"))
     assert asked.url.startswith("https://idp.example/sso?a=b&SAMLRequest=") and len(asked.request_id) > 20
-    metadata = done(Job(does="metadata", provider=provider)).metadata
-    assert AUDIENCE in metadata and ACS in metadata and 'WantAssertionsSigned="true"' in metadata
-    assert PROTOCOL in metadata and "X509" not in metadata
+    metadata = metadata_of('https://us.example/"<&', ACS)
+    parsed = parse_strictly(metadata.encode(), most_bytes=10_000, code="x")
+    assert parsed.get("entityID") == 'https://us.example/"<&' and 'WantAssertionsSigned="true"' in metadata
+    assert PROTOCOL in metadata and "sha1" not in metadata
 
 
 def test_nothing_of_a_document_is_left_in_a_file(signer: Signer, answer: Answer, tmp_path: Path) -> None:

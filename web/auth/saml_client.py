@@ -1,4 +1,4 @@
-"""pysaml2, as far as we let it: makes requests and our metadata, and has xmlsec1 verify what a provider signed with the
+"""pysaml2, as far as we let it: makes requests, and has xmlsec1 verify what a provider signed with the
 certificates that were pinned. Runs in worker processes alone; see `saml_worker.py`."""
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import msgspec
 from saml2 import BINDING_HTTP_POST, BINDING_HTTP_REDIRECT
 from saml2.client import Saml2Client
 from saml2.config import SPConfig
-from saml2.metadata import entity_descriptor
 from saml2.saml import NAMEID_FORMAT_UNSPECIFIED
 from saml2.xmldsig import DIGEST_SHA256, SIG_RSA_SHA256
 
@@ -37,11 +36,6 @@ class IdentityProvider(msgspec.Struct, frozen=True):
     sso_url: str
     certificates: tuple[str, ...]
     requires_signed_response: bool
-
-
-def metadata_of(provider: ServiceProvider) -> str:
-    """What an identity provider's administrator uploads. (SAML 2.0 Metadata, 2.4.4)"""
-    return str(entity_descriptor(_config(provider, None)))
 
 
 def request_to(provider: ServiceProvider, idp: IdentityProvider, relay_state: str) -> tuple[str, str]:
@@ -79,13 +73,13 @@ def _client(provider: ServiceProvider, idp: IdentityProvider) -> Saml2Client:
     return Saml2Client(config=_config(provider, idp))
 
 
-def _config(provider: ServiceProvider, idp: IdentityProvider | None) -> SPConfig:
+def _config(provider: ServiceProvider, idp: IdentityProvider) -> SPConfig:
     service: dict[str, Any] = {
         "endpoints": {"assertion_consumer_service": [(provider.acs_url, BINDING_HTTP_POST)]},
         "allow_unsolicited": False,
         "authn_requests_signed": False,
         "want_assertions_signed": True,
-        "want_response_signed": bool(idp and idp.requires_signed_response),
+        "want_response_signed": idp.requires_signed_response,
         "want_assertions_or_response_signed": False,
         "only_use_keys_in_metadata": True,
         "name_id_policy_format": NAMEID_FORMAT_UNSPECIFIED,
@@ -93,7 +87,7 @@ def _config(provider: ServiceProvider, idp: IdentityProvider | None) -> SPConfig
     config = {
         "entityid": provider.entity_id,
         "service": {"sp": service},
-        "metadata": {"inline": [_pinned(idp)]} if idp else {},
+        "metadata": {"inline": [_pinned(idp)]},
         "xmlsec_binary": provider.xmlsec1,
         "signing_algorithm": SIG_RSA_SHA256,
         "digest_algorithm": DIGEST_SHA256,

@@ -31,6 +31,7 @@ from core.sign_in_rules import ConnectionKind
 from core.tenancy import SLUG
 from web.auth.provider_sign_in import BROWSER, ProviderSignIn, checked_next, no_such_way, parameters_of
 from web.auth.saml_client import IdentityProvider, ServiceProvider
+from web.auth.saml_metadata import MEDIA_TYPE, metadata_of
 from web.auth.saml_pool import SamlPool
 from web.auth.saml_response import MAX_RESPONSE_BYTES, Said, request_id_of
 from web.auth.saml_subject import vouched_by
@@ -59,8 +60,8 @@ class SamlDoor:
     async def metadata(self, request: Request) -> Response:
         """Us, to the providers of a tenant; the same text whether there is such a tenant or not."""
         await self._sign_in.take(request)
-        outcome = await self._pool.do(Job(does="metadata", provider=self._provider(_slug(request))))
-        return Response(outcome.metadata, media_type="application/samlmetadata+xml")
+        provider = self._provider(_slug(request))
+        return Response(metadata_of(provider.entity_id, provider.acs_url), media_type=MEDIA_TYPE)
 
     async def login(self, request: Request) -> Response:
         """Sends the browser to the provider: of several, to the one that `connection` names."""

@@ -19,13 +19,15 @@ import msgspec
 
 from core.errors import InvalidRequest, Unavailable
 from core.orphans import dies_with_parent
-from web.auth.saml_worker import Job, Outcome
+from web.auth.saml_worker import READY, Job, Outcome
 
 log = logging.getLogger(__name__)
 
 WORKERS = 2
 QUEUE = 20
 JOB_SECONDS = 10.0
+# A process that is slow to start on a busy machine is waited for by the next job, not begun anew for each.
+START_SECONDS = 60.0
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 # A line is a document in base64 within JSON.
 MAX_LINE_BYTES = 1024 * 1024
@@ -58,6 +60,7 @@ class SamlPool:
         self.xmlsec1 = xmlsec1
         self._seconds = seconds
         self._idle: list[_Worker] = []
+        self._starting: list[asyncio.Task[_Worker]] = []
         self._places = asyncio.Semaphore(WORKERS)
         self._asked = 0
 
@@ -90,11 +93,14 @@ class SamlPool:
         return outcome
 
     async def close(self) -> None:
+        for task in self._starting:
+            with suppress(Unavailable):
+                self._idle.append(await task)
         while self._idle:
             await self._idle.pop().end()
 
     async def _done(self, job: bytes) -> Outcome:
-        worker = self._idle.pop() if self._idle else await _start()
+        worker = self._idle.pop() if self._idle else await self._started()
         try:
             outcome = await worker.ask(job)
         except BaseException as error:
@@ -107,6 +113,15 @@ class SamlPool:
         self._idle.append(worker)
         return outcome
 
+    async def _started(self) -> _Worker:
+        """A new worker, or one that was begun for an asker who went away."""
+        task = self._starting.pop() if self._starting else asyncio.ensure_future(_start())
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            self._starting.append(task)
+            raise
+
 
 async def _start() -> _Worker:
     folder = tempfile.mkdtemp(prefix="cm-saml-")
@@ -117,7 +132,16 @@ async def _start() -> _Worker:
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, limit=MAX_LINE_BYTES,
         start_new_session=True, preexec_fn=dies_with_parent(signal.SIGKILL),
     )  # fmt: skip
-    return _Worker(process, folder)
+    worker = _Worker(process, folder)
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(START_SECONDS):
+            if await process.stdout.readline() == READY:
+                return worker
+    except TimeoutError:
+        pass
+    await worker.end()
+    raise _busy()
 
 
 def _busy() -> Unavailable:

@@ -13,19 +13,20 @@ from typing import Any
 import msgspec
 
 from core.errors import InvalidRequest
-from web.auth.saml_client import IdentityProvider, ServiceProvider, metadata_of, request_to, verify
+from web.auth.saml_client import IdentityProvider, ServiceProvider, request_to, verify
 from web.auth.saml_response import Expected, Said, check_form, check_said
 
 MEMORY_BYTES = 768 * 1024 * 1024
 FILE_BYTES = 8 * 1024 * 1024
+READY = b"ready\n"
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """`metadata`, `request` or `verify`."""
+    """`request` or `verify`."""
 
     does: str
     provider: ServiceProvider
-    idp: IdentityProvider | None = None
+    idp: IdentityProvider
     relay_state: str = ""
     request_id: str = ""
     document: bytes = b""
@@ -37,7 +38,6 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     code: str = ""
     message: str = ""
     status: int = 200
-    metadata: str = ""
     request_id: str = ""
     url: str = ""
     said: Said | None = None
@@ -46,18 +46,16 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 def done(job: Job, now: datetime | None = None) -> Outcome:
     """Does one job; a refusal is an outcome."""
     try:
-        if job.does == "metadata":
-            return Outcome(metadata=metadata_of(job.provider))
-        assert job.idp is not None
         if job.does == "request":
             request_id, url = request_to(job.provider, job.idp, job.relay_state)
             return Outcome(request_id=request_id, url=url)
-        return Outcome(said=_verified(job, job.idp, now or datetime.now(UTC)))
+        return Outcome(said=_verified(job, now or datetime.now(UTC)))
     except InvalidRequest as refusal:
         return Outcome(code=refusal.code, message=refusal.message, status=refusal.answer_status)
 
 
-def _verified(job: Job, idp: IdentityProvider, now: datetime) -> Said:
+def _verified(job: Job, now: datetime) -> Said:
+    idp = job.idp
     form = check_form(job.document, idp.requires_signed_response)
     expected = Expected(
         request_id=job.request_id,
@@ -81,6 +79,8 @@ def main() -> int:
     logging.disable(logging.CRITICAL)
     decoder, encoder = msgspec.json.Decoder(Job), msgspec.json.Encoder()
     out: Any = sys.stdout.buffer
+    out.write(READY)
+    out.flush()
     for line in sys.stdin.buffer:
         out.write(encoder.encode(done(decoder.decode(line))) + b"\n")
         out.flush()

@@ -1,0 +1,110 @@
+"""One operation, whichever way it came: prepared with its limits, executed within its bounds, its errors rendered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack
+from typing import Any
+
+from graphql import OperationType
+
+from core.errors import InvalidRequest
+from core.ratelimit import Allowance
+from core.tenancy import PrincipalKind
+from resolvers.context import Context
+from schema.limits import MAX_COST
+from schema.prepare import PREPARED, Prepared
+from web.auth.callers import Caller
+from web.graphql_door import GraphQLDoor
+from web.graphql_errors import field_errors
+from web.graphql_request import GraphQLRequest
+from web.heavy import HEAVY_COST
+
+EXECUTE_SECONDS = 10.0
+# Whose tokens are in browsers: a person's, and those of share links.
+BROWSER_KINDS = frozenset({PrincipalKind.PERSON, PrincipalKind.SHARE_LINK})
+
+
+class Operation:
+    """An operation that may be executed."""
+
+    def __init__(self, door: GraphQLDoor, prepared: Prepared, variables: dict[str, Any], context: Context) -> None:
+        self._door = door
+        self._prepared = prepared
+        self._variables = variables
+        self._context = context
+
+    @property
+    def is_subscription(self) -> bool:
+        return self._prepared.kind is OperationType.SUBSCRIPTION
+
+    async def result(self) -> dict[str, Any]:
+        """The answer of a query or a mutation.
+
+        Raises:
+            TooMany: too many heavy ones of the tenant run.
+            InvalidRequest: it took too long; its statements are cancelled.
+        """
+        async with AsyncExitStack() as places:
+            if self._prepared.kind is OperationType.QUERY and self._prepared.cost >= HEAVY_COST:
+                await places.enter_async_context(self._door.heavy.place(self._context.principal.tenant.id))
+            try:
+                async with asyncio.timeout(EXECUTE_SECONDS):
+                    result = await self._door.schema.execute(self._prepared.text, **self._given())
+            except TimeoutError:
+                raise InvalidRequest(
+                    f"The operation took more than {EXECUTE_SECONDS:.0f} s; ask for less.", code="TIMEOUT"
+                ) from None
+        cost = {"requested": self._prepared.cost, "maximum": MAX_COST}
+        return {**self._payload(result), "extensions": {"cost": cost}}
+
+    async def results(self) -> AsyncGenerator[dict[str, Any], None]:
+        """Its answers: those of a subscription as they come, of anything else the one. Same errors."""
+        if not self.is_subscription:
+            yield await self.result()
+            return
+        stream: Any = await self._door.schema.subscribe(self._prepared.text, **self._given())
+        if not hasattr(stream, "__aiter__"):
+            yield self._payload(stream)
+            return
+        try:
+            async for result in stream:
+                yield self._payload(result)
+        finally:
+            await stream.aclose()
+
+    def _given(self) -> dict[str, Any]:
+        return {
+            "variable_values": self._variables,
+            "operation_name": self._prepared.operation_name,
+            "context_value": self._context,
+            "operation_extensions": {PREPARED: self._prepared},
+        }
+
+    def _payload(self, result: Any) -> dict[str, Any]:
+        payload: dict[str, Any] = {"data": result.data}
+        if result.errors:
+            payload["errors"] = field_errors(result.errors, self._context.request_id)
+        return payload
+
+
+async def prepare(
+    door: GraphQLDoor, caller: Caller, asked: GraphQLRequest, allowance: Allowance | None, request_id: str
+) -> Operation:
+    """Checks what is asked, and takes its cost from the caller's budget, before anything runs.
+
+    Raises:
+        InvalidRequest: the document is unknown, not to be run for this caller, over a limit or invalid.
+        TooMany: the budget of a share link is spent.
+    """
+    kind = caller.principal.kind
+    text = door.trusted.text_of(asked.query, asked.hash, is_browser=kind in BROWSER_KINDS)
+    prepared = door.documents.prepare(text, asked.operation_name, asked.variables)
+    if prepared.introspects and kind is PrincipalKind.SHARE_LINK:
+        raise InvalidRequest(
+            "A share link may not ask for the schema; it is published at /schema.graphql.",
+            code="INTROSPECTION_DISABLED",
+        )
+    await door.spend(caller, prepared.cost)
+    return Operation(door, prepared, asked.variables, door.context(caller, allowance, request_id))
