@@ -13,7 +13,7 @@ from uuid import UUID
 from core.audit import Author, audit
 from core.database import Database, Session
 from core.errors import Conflict, NotFound, PermissionDenied
-from core.permissions import ROLE_PERMISSIONS, Permission, Role, who_may
+from core.permissions import ROLE_PERMISSIONS, Permission, Role, Scope, of_scopes, who_may
 from core.queries import named
 from core.sessions import revoke_sessions
 from core.tenancy import TIER_LIMITS, PersonId, Principal, TenantId, Tier, TierLimits
@@ -22,10 +22,11 @@ LOCK = named("members", "lock_members")
 STANDING_OF = named("members", "standing_of")
 LAST_SEEN = named("members", "last_seen").text
 FIND = named("members", "find_member").filled(last_seen=LAST_SEEN)
-FIND_BY_EMAIL = named("members", "find_member_by_email").filled(last_seen=LAST_SEEN)
+FIND_BY_NAME = named("members", "find_members_by_name").filled(last_seen=LAST_SEEN)
 LIST = named("members", "list_members").filled(last_seen=LAST_SEEN)
 LOAD = named("members", "load_members").filled(last_seen=LAST_SEEN)
 COUNT = named("members", "count_members")
+HOLD_KEY = named("access", "hold_key")
 COUNT_OWNERS = named("members", "count_other_owners")
 SET_ROLE = named("members", "set_role")
 REMOVE = named("members", "remove_member")
@@ -36,7 +37,8 @@ OPERATOR = "operator"
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A person in a tenant. `last_seen_at`: when a session of it was last used there; None: it has none."""
+    """A person in a tenant. `email` is empty where its identity provider gives none. `last_seen_at`: when a session of
+    it was last used there; None: it has none."""
 
     person_id: PersonId
     name: str
@@ -99,13 +101,21 @@ async def stand(session: Session, authority: Authority) -> Standing:
     if tenant["ends_at"] is not None and authority.author.actor != OPERATOR:
         raise PermissionDenied("This tenant is to be deleted; its members change again once an owner restores it.")
     if authority.person_id is None:
-        name = "The operator" if authority.author.actor == OPERATOR else "An administrator"
-        return Standing(tenant["name"], limits_of(tenant), authority.permissions, None, name)
+        is_operator = authority.author.actor == OPERATOR
+        permissions = authority.permissions if is_operator else await _of_key(session, authority.author.actor)
+        name = "The operator" if is_operator else "An administrator"
+        return Standing(tenant["name"], limits_of(tenant), permissions, None, name)
     row = await session.fetchrow(STANDING_OF, authority.person_id)
     if row is None:
         raise PermissionDenied("You are not a member of this tenant any more.")
     role = Role(row["role"])
     return Standing(tenant["name"], limits_of(tenant), ROLE_PERMISSIONS[role], role, row["name"])
+
+
+async def _of_key(session: Session, key_id: str) -> frozenset[Permission]:
+    """What a key may, which stays so until the transaction's end; nothing, once it was revoked."""
+    row = await session.fetchrow(HOLD_KEY, key_id)
+    return of_scopes(frozenset(Scope(scope) for scope in row["scopes"])) if row else frozenset()
 
 
 async def lock_members(session: Session) -> Any:
@@ -192,17 +202,21 @@ async def count_members(database: Database, tenant_id: TenantId, search: str) ->
     return int(row["count"]) if row else 0
 
 
-async def find_member(database: Database, tenant_id: TenantId, email: str) -> Member:
-    """The member with an e-mail.
+async def find_member(database: Database, tenant_id: TenantId, name: str) -> Member:
+    """The member with an e-mail, or with a person's id.
 
     Raises:
         NotFound: there is none.
+        Conflict: several have that e-mail, as identity providers may say.
     """
     async with database.as_tenant(tenant_id) as session:
-        row = await session.fetchrow(FIND_BY_EMAIL, email)
-    if row is None:
+        rows = await session.fetch(FIND_BY_NAME, name)
+    if not rows:
         raise NotFound("There is no member with that e-mail.", field="email")
-    return member_of(row)
+    if len(rows) > 1:
+        ids = ", ".join(str(row["person_id"]) for row in rows)
+        raise Conflict(f"Several members have that e-mail; name one by its id: {ids}.", field="email")
+    return member_of(rows[0])
 
 
 async def load_members(database: Database, tenant_id: TenantId, ids: Sequence[UUID]) -> list[Member | None]:

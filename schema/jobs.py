@@ -20,11 +20,26 @@ from resolvers.jobs import (
     link_to_file,
     restore_tenant,
 )
+from schema.described import enum_of
 from schema.guarded import mutation, shown_to
 from schema.node import Node
 
-JobKindType = strawberry.enum(JobKind, description="What a job does.")
-JobStateType = strawberry.enum(JobState, description="Where a job is.")
+JobKindType = enum_of(
+    JobKind,
+    "What a job does.",
+    EXPORT_TENANT="Writes everything of the tenant into a file.",
+    EXPORT_AUDIT_LOG="Writes the audit trail into a file.",
+    DELETE_TENANT="Ends the tenant and everything of it.",
+)
+JobStateType = enum_of(
+    JobState,
+    "Where a job is.",
+    WAITING="No worker has it yet, or its time has not come.",
+    RUNNING="A worker is at it.",
+    DONE="It has done what it was for.",
+    FAILED="It could not; `error` says why.",
+    CANCELLED="It was ended before.",
+)
 
 
 @shown_to(Permission.EXPORTS_WRITE)

@@ -4,23 +4,20 @@ documented operation takes."""
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from core import invitations
-from core.audit import Author
 from core.database import Database
 from core.eventlog import Offset, Partition
 from core.invitations import invite_member
-from core.jobs import JobKind, JobState, ask_export
 from core.members import Authority
 from core.permissions import Role
 from core.queries import named
 from core.settings import Settings
 from core.tenancy import Tenant
-from pipeline.jobs.lease import Lease
 from pipeline.prepared import prepare
 from pipeline.store import Store
 from resolvers.context import Context
@@ -90,21 +87,8 @@ async def runner(
     # An example that sends again what another has just sent.
     monkeypatch.setattr(invitations, "RESEND_PAUSE", timedelta(0))
     await keep_letters(database, tenant, 5)
-    await finish_export(database, tenant)
     callers = await callers_of(database, settings, tenant)
     return Runner(door, EXAMPLES, callers)
-
-
-async def finish_export(database: Database, tenant: Tenant) -> None:
-    """An export of the tenant whose file is there, as a worker would leave it."""
-    author = Author.operator(tenant.id)
-    job = await ask_export(database, author, JobKind.EXPORT_TENANT, {})
-    lease = await Lease.claim(database)
-    while lease is not None and lease.job.id != job.id:
-        lease = await Lease.claim(database)
-    assert lease is not None
-    result = {"file": f"{job.id}.zip", "bytes": 1000, "sha256": "0" * 64, "rows": {"events": 40}}
-    await lease.end(JobState.DONE, result=result, expires_at=datetime.now(UTC) + timedelta(days=7))
 
 
 async def keep_letters(database: Database, tenant: Tenant, number: int) -> None:
