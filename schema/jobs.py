@@ -136,7 +136,7 @@ class CancelJobPayload:
 @shown_to(Permission.EXPORTS_WRITE)
 @strawberry.type(description="A link that whoever has it may use.")
 class CreateExportLinkPayload:
-    path: str = strawberry.field(description="The link's path on this server, such as /exports/….")
+    url: str = strawberry.field(description="The link on this server, such as /exports/…; relative to its address.")
     expires_at: datetime = strawberry.field(description="Until when it is good: ten minutes.")
 
 
@@ -145,6 +145,7 @@ class CreateExportLinkPayload:
     description="Keys and sessions of the tenant are refused from now on; its rows go when the grace is over."
 )
 class DeleteTenantPayload:
+    slug: str = strawberry.field(description="As given.")
     job: Job = strawberry.field(description="The job that removes everything.")
     ends_at: datetime = strawberry.field(description="Until when `restoreTenant` takes it back.")
 
@@ -172,13 +173,13 @@ async def resolve_create_export_link(
 ) -> CreateExportLinkPayload:
     """A link to a file."""
     path, expires_at = await link_to_file(info.context, input.job_id)
-    return CreateExportLinkPayload(path=path, expires_at=expires_at)
+    return CreateExportLinkPayload(url=path, expires_at=expires_at)
 
 
 async def resolve_delete_tenant(info: Info[Context, None], input: DeleteTenantInput) -> DeleteTenantPayload:
     """Ends the tenant."""
     job: Any = await delete_tenant(info.context, input.slug)
-    return DeleteTenantPayload(job=job, ends_at=job.begins_at)
+    return DeleteTenantPayload(slug=input.slug, job=job, ends_at=job.begins_at)
 
 
 async def resolve_restore_tenant(info: Info[Context, None], input: RestoreTenantInput) -> RestoreTenantPayload:
