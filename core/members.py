@@ -259,5 +259,9 @@ async def _end(session: Session, author: Author, member: Member, action: str) ->
     ended = await revoke_sessions(
         session, person_id=member.person_id, tenant_id=author.tenant_id, reason="not_a_member"
     )
-    diff = {"role": [member.role.value, None], "email": [member.email, None], "sessions": [str(one.id) for one in ended]}
+    diff = {
+        "role": [member.role.value, None],
+        "email": [member.email, None],
+        "sessions": [str(one.id) for one in ended],
+    }
     await audit(session, author, action, f"person:{member.person_id}", diff)

@@ -27,8 +27,18 @@ def test_a_recipient_is_one_address_and_nothing_else(recipient: str) -> None:
         message(recipient=recipient)
 
 
-@pytest.mark.parametrize("subject", ["a\r\nBcc: eve@evil.test", "a\nb", "a\x00b", "x" * 201, "a\u2028b",
-                                     "=?utf-8?q?a=0D=0ABcc:_victim=40x.org=0D=0A=0D=0Ahello?=", "Hi =?utf-8?b?DQo=?="])
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "a\r\nBcc: eve@evil.test",
+        "a\nb",
+        "a\x00b",
+        "x" * 201,
+        "a\u2028b",
+        "=?utf-8?q?a=0D=0ABcc:_victim=40x.org=0D=0A=0D=0Ahello?=",
+        "Hi =?utf-8?b?DQo=?=",
+    ],
+)
 def test_a_subject_is_one_line(subject: str) -> None:
     with pytest.raises(BadInput):
         message(subject=subject)

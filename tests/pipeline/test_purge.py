@@ -59,7 +59,8 @@ async def test_sessions_and_invitations_go_long_after_their_end_and_live_ones_st
         await invite_member(database, settings, Authority.operator(tenant.id), f"n{n}@example.com", Role.VIEWER)
     async with as_owner(superuser_url) as connection:
         await connection.execute(
-            "UPDATE sessions SET created_at = created_at - interval '60 days' WHERE id IN (SELECT id FROM sessions LIMIT 5)"
+            "UPDATE sessions SET created_at = created_at - interval '60 days' "
+            "WHERE id IN (SELECT id FROM sessions LIMIT 5)"
         )
         await connection.execute(
             "UPDATE invitations SET expires_at = now() - interval '90 days' WHERE email <> 'n5@example.com'"

@@ -111,8 +111,8 @@ class SessionRing:
         return found[1]
 
     async def _load_keys(self, *, since: float) -> None:
-        """Reads the keys, unless they were read since then: whoever waits shares one reading. Who asks for nothing newer
-        than is there does not wait for it: made-up keys keep a reading under way all the time."""
+        """Reads the keys, unless they were read since then: whoever waits shares one reading. Who asks for nothing
+        newer than is there does not wait for it: made-up keys keep a reading under way all the time."""
         if self._keys_read_at < since:
             async with self._loading:
                 if self._keys_read_at < since:
