@@ -3,7 +3,7 @@ token of the person with that address. The tenant is the invitation's alone, wha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -48,9 +48,9 @@ class OpenInvitation:
 class Answer:
     """What comes with a link: a name and a password, or the person whose access token came along."""
 
-    token: str
+    token: str = field(repr=False)
     name: str = ""
-    password: str = ""
+    password: str = field(default="", repr=False)
     signed_in: Person | None = None
 
 

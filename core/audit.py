@@ -37,7 +37,10 @@ class Author:
 
 
 async def audit(session: Session, author: Author, action: str, subject: str, diff: Mapping[str, Any]) -> None:
-    """One entry. `action` is `thing.verb`, such as key.create; `diff` what changed: new values, or [old, new]."""
+    """One entry. `action` is `thing.verb`, such as key.create; `diff` what changed: new values, or [old, new].
+
+    Written last in a transaction: from here to its end it holds the end of the tenant's trail, and others wait. Entries
+    of several tenants are written in the order of the tenants' ids."""
     text = msgspec.json.encode(redacted(diff))
     if len(text) > MAX_DIFF_BYTES:
         text = msgspec.json.encode({"fields": sorted(diff), "left_out_bytes": len(text)})

@@ -49,7 +49,12 @@ def read_metadata(document: str, now: datetime) -> IdpMetadata:
         InvalidRequest: it is not strict XML; see `parse_strictly`.
         BadInput: something that is needed is missing or not fit; the message says what.
     """
-    root = parse_strictly(document.encode(), most_bytes=MAX_METADATA_BYTES, code="saml_invalid_metadata")
+    root = parse_strictly(
+        document.encode("utf-8", "surrogatepass"),
+        most_bytes=MAX_METADATA_BYTES,
+        code="saml_invalid_metadata",
+        may_have_comments=True,
+    )
     if root.tag != f"{MD}EntityDescriptor":
         raise _unfit("must be one EntityDescriptor: the metadata of one identity provider, not of a federation")
     entity_id = root.get("entityID", "")

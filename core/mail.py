@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -44,7 +44,7 @@ class Message:
     kind: MailKind
     recipient: str
     subject: str
-    text: str
+    text: str = field(repr=False)
     keep_trying: timedelta = KEEP_TRYING
 
     def __post_init__(self) -> None:

@@ -22,10 +22,11 @@ LOCK = named("members", "lock_members")
 STANDING_OF = named("members", "standing_of")
 LAST_SEEN = named("members", "last_seen").text
 FIND = named("members", "find_member").filled(last_seen=LAST_SEEN)
-FIND_BY_EMAIL = named("members", "find_member_by_email").filled(last_seen=LAST_SEEN)
+FIND_BY_NAME = named("members", "find_members_by_name").filled(last_seen=LAST_SEEN)
 LIST = named("members", "list_members").filled(last_seen=LAST_SEEN)
 LOAD = named("members", "load_members").filled(last_seen=LAST_SEEN)
 COUNT = named("members", "count_members")
+HOLD_KEY = named("access", "hold_key")
 COUNT_OWNERS = named("members", "count_other_owners")
 SET_ROLE = named("members", "set_role")
 REMOVE = named("members", "remove_member")
@@ -37,7 +38,8 @@ OPERATOR = "operator"
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A person in a tenant. `last_seen_at`: when a session of it was last used there; None: it has none."""
+    """A person in a tenant. `email` is empty where its identity provider gives none. `last_seen_at`: when a session of
+    it was last used there; None: it has none."""
 
     person_id: PersonId
     name: str
@@ -200,17 +202,21 @@ async def count_members(database: Database, tenant_id: TenantId, search: str) ->
     return int(row["count"]) if row else 0
 
 
-async def find_member(database: Database, tenant_id: TenantId, email: str) -> Member:
-    """The member with an e-mail.
+async def find_member(database: Database, tenant_id: TenantId, name: str) -> Member:
+    """The member with an e-mail, or with a person's id.
 
     Raises:
         NotFound: there is none.
+        Conflict: several have that e-mail, as identity providers may say.
     """
     async with database.as_tenant(tenant_id) as session:
-        row = await session.fetchrow(FIND_BY_EMAIL, email)
-    if row is None:
+        rows = await session.fetch(FIND_BY_NAME, name)
+    if not rows:
         raise NotFound("There is no member with that e-mail.", field="email")
-    return member_of(row)
+    if len(rows) > 1:
+        ids = ", ".join(str(row["person_id"]) for row in rows)
+        raise Conflict(f"Several members have that e-mail; name one by its id: {ids}.", field="email")
+    return member_of(rows[0])
 
 
 async def load_members(database: Database, tenant_id: TenantId, ids: Sequence[UUID]) -> list[Member | None]:

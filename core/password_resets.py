@@ -9,15 +9,15 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from core.acceptance import invalid_link
-from core.audit import Author, audit
 from core.database import Database
 from core.link_tokens import LinkKind, hash_of, new_token
 from core.mail import MailKind, Message, put_message
 from core.networks import network_of
+from core.own_sessions import entries_of
 from core.passwords import Passwords, checked_password
 from core.people import checked_email, set_password
 from core.queries import named
-from core.sessions import revoke_sessions
+from core.sessions import Entry, revoke_sessions, tell
 from core.settings import Settings
 from core.tenancy import PersonId, TenantId
 
@@ -31,12 +31,13 @@ END = named("password_resets", "end_resets")
 LIST_TENANTS = named("password_resets", "list_tenants_of")
 
 LIFE = timedelta(hours=1)
-# To one account: a message in five minutes, whoever asks, and so many a day from one network. Fewer networks than would
-# fill a mailbox can use up what is sent for strangers; where the person has a session from, its own is still left.
+# To one account: a message in five minutes, and so many a day, from one network and in all. Some networks can use up all
+# that is sent for strangers; one that the person has a session from keeps its own.
 PAUSE = timedelta(minutes=5)
 MOST_FROM_A_NETWORK = 6
 MOST_A_DAY = 4 * MOST_FROM_A_NETWORK
 PATH = "/auth/reset"
+PASSWORD_RESET = "password_reset"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +103,7 @@ async def reset_password(
             raise invalid_link()
         await set_password(session, reset.person_id, password_hash)
         await session.execute(END, reset.person_id)
-        await revoke_sessions(session, person_id=reset.person_id, reason="password_reset")
-        # By their ids, so that two resets at once take the tenants' trails in one order.
-        for row in await session.fetch(LIST_TENANTS, reset.person_id):
-            actor = f"person:{reset.person_id}"
-            author = Author(TenantId(UUID(int=row["tenant_id"].int)), actor, request_id)
-            await audit(session, author, "person.reset_password", actor, {"sessions": "ended"})
+        ended = await revoke_sessions(session, person_id=reset.person_id, reason=PASSWORD_RESET)
         message = Message(
             kind=MailKind.PASSWORD_CHANGED,
             recipient=reset.email,
@@ -117,6 +113,12 @@ async def reset_password(
             "reads this mailbox.\n",
         )
         await put_message(session, message, tenant_id=None, master_key=settings.master_key_bytes())
+        tenants = [
+            TenantId(UUID(int=row["tenant_id"].int)) for row in await session.fetch(LIST_TENANTS, reset.person_id)
+        ]
+        subject = f"person:{reset.person_id}"
+        told = [Entry(tenant_id, "person.reset_password", subject) for tenant_id in tenants]
+        await tell(session, reset.person_id, request_id, [*told, *entries_of(ended, PASSWORD_RESET)])
 
 
 def _why_never(row: Any, network: str) -> str:

@@ -65,7 +65,7 @@ def checked_email(text: str) -> str:
     is_good = len(email) <= MAX_EMAIL_LENGTH and len(local) <= MAX_LOCAL_LENGTH and ENCODED_WORD not in local
     if not (is_good and email.isascii() and _LOCAL.fullmatch(local) and _DOMAIN.fullmatch(domain)):
         raise BadInput(
-            f"The e-mail must be of the form name@host.example, at most 254 characters of ASCII, without {ENCODED_WORD}.",
+            f"The e-mail must be of the form name@host.example, at most 254 ASCII characters, without {ENCODED_WORD}.",
             code="bad_email",
             field="email",
         )

@@ -214,10 +214,11 @@ async def find_links(
 
 
 async def find_grant(database: Database, token: str) -> ShareGrant | None:
-    """The live link of a token; None also when its object is gone, or its maker may not share it any more."""
+    """The live link of a token; None also when its object is gone, its maker may not share it any more,
+    or its tenant is to be deleted."""
     async with database.as_doorkeeper() as session:
         row = await session.fetchrow(FIND_BY_TOKEN, hash_secret(token))
-        if row is None:
+        if row is None or row["ends_at"] is not None:
             return None
         _, access_query = SHARED_KINDS[row["object_kind"]]
         access = await session.fetchrow(access_query, row["tenant_id"], row["object_id"])

@@ -189,7 +189,7 @@ async def update_connection(
 
     Raises:
         NotFound: the tenant has none with that id. Conflict: the new name is taken.
-        PermissionDenied: an owner comes by it: who says who comes by it could come as that owner.
+        PermissionDenied: an owner comes by it: who says who comes by it could come as that owner, or shut it out.
     """
     async with database.as_tenant(author.tenant_id, is_write=True) as session:
         await lock_members(session)
@@ -197,9 +197,8 @@ async def update_connection(
         wanted = change(before)
         if wanted.name != before.name:
             await _refuse_taken(session, wanted)
-        is_another = (wanted.config, wanted.sealed_secret) != (before.config, before.sealed_secret)
-        if is_another and not may_make_owners and await session.fetch(OWNERS_OF, id):
-            raise PermissionDenied("An owner signs in by this connection: only an owner changes its provider.")
+        if _admits(wanted) != _admits(before) and not may_make_owners and await session.fetch(OWNERS_OF, id):
+            raise PermissionDenied("An owner signs in by this connection: only an owner changes who comes in by it.")
         row = await session.fetchrow(UPDATE, *_columns(wanted))
         assert row is not None
         old, new = _told(before), _told(wanted)
@@ -281,6 +280,11 @@ def checked_connection_name(name: str) -> str:
     if not 1 <= len(name) <= 100 or not name.isprintable() or name != name.strip():
         raise BadInput("A connection's name has 1 to 100 printable characters.", field="name")
     return name
+
+
+def _admits(connection: SignInConnection) -> tuple[Any, ...]:
+    """What decides who comes in by a connection."""
+    return connection.config, connection.sealed_secret, connection.allowed_domains, connection.is_enabled
 
 
 async def _refuse_taken(session: Session, connection: SignInConnection) -> None:

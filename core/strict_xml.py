@@ -14,8 +14,8 @@ MAX_ELEMENTS = 20_000
 XML_ID = "{http://www.w3.org/XML/1998/namespace}id"
 
 
-def parse_strictly(document: bytes, *, most_bytes: int, code: str) -> Element:
-    """The root of a document; names are `{namespace}local`.
+def parse_strictly(document: bytes, *, most_bytes: int, code: str, may_have_comments: bool = False) -> Element:
+    """The root of a document; names are `{namespace}local`. Comments, where they may be, are left out.
 
     Raises:
         InvalidRequest: with `code`: it is larger than `most_bytes`, not well formed, not UTF-8, or has a document type,
@@ -25,14 +25,15 @@ def parse_strictly(document: bytes, *, most_bytes: int, code: str) -> Element:
         raise InvalidRequest(f"The XML document is larger than {most_bytes} bytes.", code=code, status=413)
     try:
         document.decode("utf-8")
-        return _Reader(code).read(document)
+        return _Reader(code, may_have_comments).read(document)
     except (expat.ExpatError, UnicodeDecodeError):
         raise InvalidRequest("The XML document is not well-formed XML 1.0 in UTF-8.", code=code) from None
 
 
 class _Reader:
-    def __init__(self, code: str) -> None:
+    def __init__(self, code: str, may_have_comments: bool) -> None:
         self._code = code
+        self._may_have_comments = may_have_comments
         self._tree = TreeBuilder()
         self._depth = 0
         self._elements = 0
@@ -47,7 +48,8 @@ class _Reader:
         parser.XmlDeclHandler = self._declaration
         parser.StartDoctypeDeclHandler = lambda *_: self._refuse("a document type")
         parser.EntityDeclHandler = lambda *_: self._refuse("an entity")
-        parser.CommentHandler = lambda *_: self._refuse("a comment")
+        if not self._may_have_comments:
+            parser.CommentHandler = lambda *_: self._refuse("a comment")
         parser.ProcessingInstructionHandler = lambda *_: self._refuse("a processing instruction")
         parser.StartCdataSectionHandler = lambda: self._refuse("a CDATA section")
         parser.Parse(document, True)

@@ -23,6 +23,9 @@ READ_ENDING = named("tenant_ends", "read_ending")
 CANCEL_DELETION = named("jobs", "cancel_deletion")
 LIST_ERASURES = named("tenant_ends", "list_erasures")
 
+# What a door knows of a key or a session is at most 5 s old, and a request is short.
+DOORS = timedelta(seconds=10)
+
 
 @dataclass(frozen=True, slots=True)
 class Removed:
@@ -52,8 +55,17 @@ class Erasure:
     people_removed: int
 
 
-async def ask_deletion(database: Database, tenant: Tenant, author: Author, *, typed: str, grace: timedelta) -> Job:
-    """Ends the tenant: its keys and sessions are refused from now on, its rows go when the grace is over.
+async def ask_deletion(
+    database: Database,
+    tenant: Tenant,
+    author: Author,
+    *,
+    typed: str,
+    grace: timedelta,
+    doors: timedelta = DOORS,
+) -> Job:
+    """Ends the tenant: its keys and sessions are refused from now on, its rows go when the grace is over, and not
+    before every door knows (`doors`).
 
     Raises:
         BadInput: what was typed is not its slug.
@@ -61,7 +73,7 @@ async def ask_deletion(database: Database, tenant: Tenant, author: Author, *, ty
     """
     if typed != tenant.slug:
         raise BadInput("Type the tenant's slug exactly, to say that it is this one.", code="wrong_slug", field="slug")
-    ends_at = datetime.now(UTC) + grace
+    ends_at = datetime.now(UTC) + max(grace, doors)
     async with database.as_tenant(tenant.id, is_write=True) as session:
         if await session.fetchrow(MARK_ENDING, ends_at) is None and not await _is_going(session):
             raise Conflict("The tenant is to be deleted already; restoreTenant takes it back.", code="tenant_ending")

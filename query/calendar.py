@@ -52,6 +52,32 @@ def buckets_of(interval: Interval, start: datetime, end: datetime, zone: ZoneInf
     Raises:
         BadInput: more than 10,000.
     """
+    interval = checked_interval(interval, start, end)
+    length = _SECONDS.get(interval) or 0
+    edges = _clock_edges(length, start, end, zone) if length else _day_edges(interval, start, end, zone)
+    return Buckets(interval, tuple(edges))
+
+
+def covered(interval: Interval, start: datetime, end: datetime, zone: ZoneInfo) -> tuple[int, int]:
+    """The first and the last edge of those buckets, in some steps however many there are.
+
+    Raises:
+        BadInput: more than 10,000.
+    """
+    interval = checked_interval(interval, start, end)
+    moment = timedelta(seconds=1)
+    # Where a clock was moved, edges differ for an hour or so; from some before they are as on the whole way.
+    shortly = timedelta(seconds=3 * (_SECONDS.get(interval) or _ROUGHLY[interval]))
+    first = buckets_of(interval, start, min(end, start + moment), zone).edges[0]
+    return first, buckets_of(interval, max(start, end - shortly), end, zone).edges[-1]
+
+
+def checked_interval(interval: Interval, start: datetime, end: datetime) -> Interval:
+    """The interval of a range, AUTO resolved.
+
+    Raises:
+        BadInput: the range has more than 10,000 of them.
+    """
     interval = chosen_interval(interval, start, end)
     length = _SECONDS.get(interval) or _ROUGHLY[interval]
     count = (end - start).total_seconds() / length
@@ -62,8 +88,7 @@ def buckets_of(interval: Interval, start: datetime, end: datetime, zone: ZoneInf
             f"The range has {int(count)} buckets of {interval.value}; at most {MAX_BUCKETS}. Take a longer interval, "
             "AUTO, or a shorter range.",
         )
-    edges = _clock_edges(length, start, end, zone) if interval in _SECONDS else _day_edges(interval, start, end, zone)
-    return Buckets(interval, tuple(edges))
+    return interval
 
 
 def _clock_edges(length: int, start: datetime, end: datetime, zone: ZoneInfo) -> list[int]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from query.calendar import buckets_of
+from query.calendar import covered
 from query.question import DimensionFilter, MetricQuestion, bad, check_question
 
 
@@ -52,8 +52,8 @@ def narrowed(
     asked = range.of(replace(saved, filters=(*saved.filters, *locked, *filters)))
     check_question(asked)
     starts, ends = _covered(asked, now)
-    windows = [_covered(replace(saved, last=last, from_=None, to=None), now) for last in ranges]
-    if not any(start <= starts and ends <= end for start, end in [_covered(saved, now), *windows]):
+    windows = (saved, *(replace(saved, last=last, from_=None, to=None) for last in ranges))
+    if not any(first <= starts and ends <= last for first, last in (_covered(window, now) for window in windows)):
         also = f", or within the last {' or '.join(ranges)}" if ranges else ""
         raise bad("not_shared", "range", f"The range must lie within the shared question's own{also}.")
     return asked
@@ -62,5 +62,4 @@ def narrowed(
 def _covered(question: MetricQuestion, now: datetime) -> tuple[int, int]:
     """From when to when (epoch seconds) a question reads, widened to whole buckets."""
     start, end = question.span(now)
-    edges = buckets_of(question.interval, start, end, question.zone()).edges
-    return edges[0], edges[-1]
+    return covered(question.interval, start, end, question.zone())

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from core.errors import BadInput
-from query.calendar import buckets_of
+from query.calendar import checked_interval
 from query.question import (
     DEFAULT_LIMIT,
     DEFAULT_PERCENTILES,
@@ -130,4 +130,4 @@ def check_saved(question: MetricQuestion, now: datetime) -> None:
     """
     check_question(question)
     start, end = question.span(now)
-    buckets_of(question.interval, start, end, question.zone())
+    checked_interval(question.interval, start, end)

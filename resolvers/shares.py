@@ -23,9 +23,9 @@ from core.shares import (
     revoke_link,
 )
 from core.tenancy import TenantId
-from query.narrowing import Range, narrowed
+from query.narrowing import Range
 from query.question import DimensionFilter, FilterOp, check_question
-from query.saved import write_filters
+from query.saved import check_saved, write_filters
 from resolvers.context import Context
 from resolvers.global_ids import missing, parse_global_id, uuid_of
 from resolvers.questions import load_question, query_of
@@ -121,10 +121,14 @@ def check_terms(question: Question, locked: Sequence[DimensionFilter], terms: Te
         raise BadInput(f"ranges and filterDimensions have at most {MAX_RANGES} entries.", field="ranges")
     now = datetime.now(UTC)
     try:
-        narrowed(metric, locked=locked, ranges=terms.ranges, dimensions=None, range=Range(), filters=(), now=now)
+        check_question(replace(metric, filters=(*metric.filters, *locked)))
     except BadInput as error:
-        is_of_range = (error.field or "").startswith("range")
-        raise BadInput(error.message, code=error.code, field="ranges" if is_of_range else "lockedFilters") from None
+        raise BadInput(error.message, code=error.code, field="lockedFilters") from None
+    try:
+        for last in terms.ranges:
+            check_saved(Range(last=last).of(metric), now)
+    except BadInput as error:
+        raise BadInput(error.message, code=error.code, field="ranges") from None
     try:
         some = tuple(DimensionFilter(name, FilterOp.EQ, ("1",)) for name in terms.filter_dimensions or ())
         check_question(replace(metric, filters=some))

@@ -16,6 +16,7 @@ from core.permissions import Permission
 from resolvers.audit import ask_audit_export
 from resolvers.context import Context
 from resolvers.global_ids import global_id
+from schema.described import enum_of
 from schema.guarded import mutation, shown_to
 from schema.jobs import Job
 from schema.node import Node
@@ -77,10 +78,19 @@ class AuditEntry(Node):
         return isinstance(obj, ChainedEntry)
 
 
-@strawberry.enum(description="How an export of the audit trail is written.")
 class AuditFormat(Enum):
+    """How an export of the audit trail is written."""
+
     JSON_LINES = "json_lines"
     CSV = "csv"
+
+
+enum_of(
+    AuditFormat,
+    "How an export of the audit trail is written.",
+    JSON_LINES="An entry a line, which can be verified again.",
+    CSV="For spreadsheets; a cell that one would work out begins with '.",
+)
 
 
 @strawberry.input(description="Which entries to write into a file, and how.")

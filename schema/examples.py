@@ -2,7 +2,8 @@
 
 `<kind>/<name>.graphql` begins with comment lines: what it shows, then `as: <scope or role>` of a caller that may, and
 `statements: <n>`, how many SQL statements it takes. `<name>.json` has its variables; a text in it such as
-`<mutations/createThing: createThing.thing.id>` stands for what that other example answers there.
+`<mutations/createThing: createThing.thing.id>` stands for what that other example answers there, and
+`<SavedQuestion>` for the id of such an object of the caller's tenant.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from core.errors import Misconfigured
 FOLDER = Path(__file__).resolve().parent.parent / "docs/api/examples"
 KINDS = ("queries", "mutations", "subscriptions")
 _HEADER = re.compile(r"# (as|statements): (.+)")
+_MADE = re.compile(r"<([A-Z]\w+)>")
 _ANSWER = re.compile(r"<([a-z]+/\w+): ([\w.]+)>")
 
 
@@ -81,6 +83,12 @@ def answer_named(text: str) -> tuple[str, list[str]] | None:
     """The example and the path of its answer that a variable stands for, if it stands for one."""
     found = _ANSWER.fullmatch(text)
     return (found[1], found[2].split(".")) if found else None
+
+
+def object_named(text: str) -> str | None:
+    """The kind of object whose id a variable stands for, if it stands for one."""
+    found = _MADE.fullmatch(text)
+    return found[1] if found else None
 
 
 def operations_of(schema: GraphQLSchema) -> set[str]:

@@ -20,11 +20,26 @@ from resolvers.jobs import (
     link_to_file,
     restore_tenant,
 )
+from schema.described import enum_of
 from schema.guarded import mutation, shown_to
 from schema.node import Node
 
-JobKindType = strawberry.enum(JobKind, description="What a job does.")
-JobStateType = strawberry.enum(JobState, description="Where a job is.")
+JobKindType = enum_of(
+    JobKind,
+    "What a job does.",
+    EXPORT_TENANT="Writes everything of the tenant into a file.",
+    EXPORT_AUDIT_LOG="Writes the audit trail into a file.",
+    DELETE_TENANT="Ends the tenant and everything of it.",
+)
+JobStateType = enum_of(
+    JobState,
+    "Where a job is.",
+    WAITING="No worker has it yet, or its time has not come.",
+    RUNNING="A worker is at it.",
+    DONE="It has done what it was for.",
+    FAILED="It could not; `error` says why.",
+    CANCELLED="It was ended before.",
+)
 
 
 @shown_to(Permission.EXPORTS_WRITE)
@@ -121,7 +136,7 @@ class CancelJobPayload:
 @shown_to(Permission.EXPORTS_WRITE)
 @strawberry.type(description="A link that whoever has it may use.")
 class CreateExportLinkPayload:
-    path: str = strawberry.field(description="The link's path on this server, such as /exports/….")
+    url: str = strawberry.field(description="The link on this server, such as /exports/…; relative to its address.")
     expires_at: datetime = strawberry.field(description="Until when it is good: ten minutes.")
 
 
@@ -130,6 +145,7 @@ class CreateExportLinkPayload:
     description="Keys and sessions of the tenant are refused from now on; its rows go when the grace is over."
 )
 class DeleteTenantPayload:
+    slug: str = strawberry.field(description="As given.")
     job: Job = strawberry.field(description="The job that removes everything.")
     ends_at: datetime = strawberry.field(description="Until when `restoreTenant` takes it back.")
 
@@ -157,13 +173,13 @@ async def resolve_create_export_link(
 ) -> CreateExportLinkPayload:
     """A link to a file."""
     path, expires_at = await link_to_file(info.context, input.job_id)
-    return CreateExportLinkPayload(path=path, expires_at=expires_at)
+    return CreateExportLinkPayload(url=path, expires_at=expires_at)
 
 
 async def resolve_delete_tenant(info: Info[Context, None], input: DeleteTenantInput) -> DeleteTenantPayload:
     """Ends the tenant."""
     job: Any = await delete_tenant(info.context, input.slug)
-    return DeleteTenantPayload(job=job, ends_at=job.begins_at)
+    return DeleteTenantPayload(slug=input.slug, job=job, ends_at=job.begins_at)
 
 
 async def resolve_restore_tenant(info: Info[Context, None], input: RestoreTenantInput) -> RestoreTenantPayload:

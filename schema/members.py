@@ -34,7 +34,7 @@ class Member(Node):
     @strawberry.field(description="Its e-mail; null for whoever has not `members:write` and is not that person.")
     def email(self, info: Info[Context, None]) -> str | None:
         member = cast(MemberRow, self)
-        return member.email if may_see_address(info.context, member) else None
+        return member.email or None if may_see_address(info.context, member) else None
 
     role: RoleType = strawberry.field(description="What it may.")  # type: ignore[valid-type]
     since: datetime = strawberry.field(description="When it became a member.")

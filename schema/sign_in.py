@@ -26,16 +26,29 @@ from resolvers.sign_in import (
     list_sign_in_identities,
     update_sign_in_connection,
 )
+from schema.described import enum_of
 from schema.guarded import guarded, mutation, shown_to
 from schema.node import Connection, Node
 from schema.roles import RoleType
 
 WRITE = Permission.SIGN_IN_WRITE
-KindType = strawberry.enum(
-    ConnectionKind, name="SignInKind", description="The protocol that an identity provider speaks."
+KindType = enum_of(
+    ConnectionKind,
+    "The protocol that an identity provider speaks.",
+    name="SignInKind",
+    OIDC="OpenID Connect.",
+    SAML="SAML 2.0.",
 )
-PresetType = strawberry.enum(
-    Preset, name="SignInPreset", description="What is known of an identity provider beyond its protocol."
+PresetType = enum_of(
+    Preset,
+    "What is known of an identity provider beyond its protocol.",
+    name="SignInPreset",
+    GOOGLE_WORKSPACE="Google, for the accounts of one's own domains.",
+    ENTRA_OIDC="Microsoft Entra ID by OpenID Connect.",
+    OIDC="Any OpenID provider.",
+    OKTA_SAML="Okta by SAML.",
+    ENTRA_SAML="Microsoft Entra ID by SAML.",
+    SAML="Any SAML provider.",
 )
 
 

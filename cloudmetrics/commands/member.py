@@ -14,7 +14,6 @@ from core.database import Database
 from core.errors import NotFound
 from core.invitations import Invitation, invite_member, list_invitations, revoke_invitation
 from core.members import Authority, Member, change_member_role, find_member, list_members, remove_member
-from core.people import checked_email
 from core.permissions import Role
 from core.settings import Settings
 from core.tenancy import Tenant
@@ -32,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     set_role = actions.add_parser("set-role", help="give a member another role")
     remove = actions.add_parser("remove", help="end a membership, or an open invitation, at once")
     for action in (invite, set_role, remove):
-        action.add_argument("email", help="whose")
+        action.add_argument("email", help="whose" if action is invite else "whose; or the id that `list` shows")
     set_role.add_argument("role", choices=roles)
     for action in (invite, listing, set_role, remove):
         action.add_argument("--json", action="store_true", help="print one line of JSON")
@@ -62,11 +61,11 @@ async def _act(args: argparse.Namespace, settings: Settings) -> tuple[Any, str]:
                 )
                 return {**_invitation(issued.invitation), "link": issued.link}, text
             case "set-role":
-                member = await find_member(database, tenant.id, checked_email(args.email))
+                member = await find_member(database, tenant.id, args.email.strip().lower())
                 member = await change_member_role(database, authority, member.person_id, Role(args.role))
                 return _member(member), f"{member.email} is {member.role.value} of {tenant.slug}"
             case "remove":
-                return await _remove(database, authority, tenant, checked_email(args.email))
+                return await _remove(database, authority, tenant, args.email.strip().lower())
         return await _list(database, tenant)
     finally:
         await database.close()
@@ -89,7 +88,8 @@ async def _list(database: Database, tenant: Tenant) -> tuple[Any, str]:
     members = await list_members(database, tenant.id, most=MOST, search="", after=None)
     invitations = await list_invitations(database, tenant.id, most=MOST, has_all=False, before=None)
     lines = [
-        f"{member.email:40} {member.role.value:8} since {member.since:%Y-%m-%d}  seen {_seen(member)}  {member.name}"
+        f"{member.email or str(member.person_id):40} {member.role.value:8} since {member.since:%Y-%m-%d}  "
+        f"seen {_seen(member)}  {member.name}"
         for member in members
     ]
     lines += [

@@ -12,7 +12,7 @@ from typing import Any
 
 from core.audit import Author, audit
 from core.database import Database
-from core.errors import CloudMetricsError, Unavailable
+from core.errors import CloudMetricsError, Misconfigured, Unavailable
 from core.eventlog import EventLog
 from core.exports import KEPT, ExportFolder
 from core.jobs import JobKind, JobState
@@ -98,7 +98,7 @@ class JobRunner:
         except Unavailable as error:
             log.warning("job waits", extra={**extra, "code": error.code})
             await lease.give_back(datetime.now(UTC) + timedelta(seconds=RETRY_SECONDS))
-        except JobFailed as error:
+        except (JobFailed, Misconfigured) as error:
             await self._end(lease, JobState.FAILED, error=error.message)
         except Exception:
             log.exception("job broke off", extra=extra)

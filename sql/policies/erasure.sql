@@ -95,12 +95,38 @@ EXCEPTION WHEN foreign_key_violation THEN
     RETURN -1;
 END $$;
 
+-- Tables that belong to people alone, such as resets of their passwords, and the column that says whose a row is.
+CREATE OR REPLACE FUNCTION maintenance.tables_of_people() RETURNS TABLE (name text, person_column text)
+LANGUAGE sql STABLE SET search_path = public, pg_temp AS $$
+    SELECT k.conrelid::regclass::text, format('%I', a.attname)
+    FROM pg_constraint k JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = k.conkey[1]
+    WHERE k.contype = 'f' AND k.confrelid = 'people'::regclass AND NOT EXISTS (
+        SELECT FROM pg_attribute t WHERE t.attrelid = k.conrelid AND t.attname = 'tenant_id' AND NOT t.attisdropped)
+$$;
+
+-- A person and all that is its own; false, and nothing, while a tenant still refers to it.
+CREATE OR REPLACE FUNCTION maintenance.erase_person(person uuid) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    own record;
+BEGIN
+    PERFORM set_config('app.erased_person', person::text, true);
+    FOR own IN SELECT * FROM maintenance.tables_of_people() LOOP
+        EXECUTE format('DELETE FROM %s WHERE %s = %L', own.name, own.person_column, person);
+    END LOOP;
+    DELETE FROM people WHERE id = person;
+    RETURN FOUND;
+EXCEPTION WHEN foreign_key_violation THEN
+    RETURN false;
+END $$;
+
 -- The last step, all or nothing: what is left goes, the tenant's own row too, and the proof is closed with what the
 -- catalogue's tables hold of the tenant then. How many rows are left: 0.
 CREATE OR REPLACE FUNCTION maintenance.finish_erasure(erased uuid) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     target record;
+    person uuid;
     removed bigint;
     remaining bigint;
     total bigint := 0;
@@ -118,10 +144,12 @@ BEGIN
         GET DIAGNOSTICS removed = ROW_COUNT;
         PERFORM maintenance.note_erased(erased, target.name, removed);
     END LOOP;
-    -- People whom the tenant's identity provider made are the tenant's, members or not.
-    DELETE FROM people WHERE home_tenant_id = erased;
-    GET DIAGNOSTICS removed = ROW_COUNT;
-    UPDATE tenant_erasures SET people_removed = people_removed + removed WHERE id = erased;
+    -- Those whom the tenant's identity provider made are the tenant's own.
+    FOR person IN SELECT id FROM people WHERE home_tenant_id = erased LOOP
+        IF maintenance.erase_person(person) THEN
+            UPDATE tenant_erasures SET people_removed = people_removed + 1 WHERE id = erased;
+        END IF;
+    END LOOP;
     DELETE FROM tenants WHERE id = erased;
     PERFORM maintenance.note_erased(erased, 'tenants', 1);
     FOR target IN SELECT name FROM maintenance.tables_of_tenants() UNION ALL SELECT 'tenants' LOOP
@@ -131,6 +159,10 @@ BEGIN
         UPDATE tenant_erasures SET tables = jsonb_set(tables, ARRAY[target.name, 'left'], to_jsonb(remaining))
         WHERE id = erased;
     END LOOP;
+    IF total > 0 THEN
+        -- Somebody committed rows meanwhile: nothing has happened, and it is tried again.
+        RAISE EXCEPTION '% rows of tenant % came in while it was erased', total, erased;
+    END IF;
     UPDATE tenant_erasures SET ended_at = now() WHERE id = erased;
     RETURN total;
 END $$;
@@ -156,31 +188,15 @@ BEGIN
     RETURN total;
 END $$;
 
--- People who were members of the erased tenant and are of no other: whoever a tenant still refers to stays, and all
--- that belongs to a person alone, such as a reset of its password.
+-- People who were members of the erased tenant and are of no other.
 CREATE OR REPLACE FUNCTION maintenance.erase_people(erased uuid) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     person uuid;
-    own record;
     removed integer := 0;
 BEGIN
     FOR person IN SELECT unnest(person_ids) FROM tenant_erasures WHERE id = erased AND ended_at IS NOT NULL LOOP
-        BEGIN
-            PERFORM set_config('app.erased_person', person::text, true);
-            FOR own IN
-                SELECT k.conrelid::regclass AS name, a.attname AS person_column
-                FROM pg_constraint k JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = k.conkey[1]
-                WHERE k.contype = 'f' AND k.confrelid = 'people'::regclass AND NOT EXISTS (
-                    SELECT FROM pg_attribute t WHERE t.attrelid = k.conrelid AND t.attname = 'tenant_id')
-            LOOP
-                EXECUTE format('DELETE FROM %s WHERE %I = %L', own.name, own.person_column, person);
-            END LOOP;
-            DELETE FROM people WHERE id = person;
-            removed := removed + CASE WHEN FOUND THEN 1 ELSE 0 END;
-        EXCEPTION WHEN foreign_key_violation THEN
-            NULL;
-        END;
+        removed := removed + maintenance.erase_person(person)::integer;
     END LOOP;
     UPDATE tenant_erasures SET person_ids = NULL, people_removed = people_removed + removed WHERE id = erased;
     RETURN removed;
@@ -190,7 +206,13 @@ END $$;
 DO $$
 DECLARE
     name text;
+    own record;
 BEGIN
+    FOR own IN SELECT * FROM maintenance.tables_of_people() LOOP
+        EXECUTE format('DROP POLICY IF EXISTS eraser ON %s', own.name);
+        EXECUTE format('CREATE POLICY eraser ON %s TO CURRENT_USER USING (%s = nullif(current_setting('
+            '''app.erased_person'', true), '''')::uuid)', own.name, own.person_column);
+    END LOOP;
     FOR name IN SELECT t.name FROM maintenance.tables_of_tenants() t UNION ALL SELECT 'tenants' LOOP
         EXECUTE format('DROP POLICY IF EXISTS eraser ON %s', name);
         EXECUTE format(
@@ -210,4 +232,5 @@ CREATE POLICY chain ON audit_heads TO CURRENT_USER USING (true);
 
 REVOKE ALL ON FUNCTION maintenance.tables_of_tenants(), maintenance.begin_erasure(uuid, text, timestamptz),
     maintenance.note_erased(uuid, text, bigint), maintenance.erase_rows(uuid, text, integer),
-    maintenance.finish_erasure(uuid), maintenance.sweep_erased(uuid), maintenance.erase_people(uuid) FROM PUBLIC;
+    maintenance.finish_erasure(uuid), maintenance.sweep_erased(uuid), maintenance.erase_people(uuid),
+    maintenance.tables_of_people(), maintenance.erase_person(uuid) FROM PUBLIC;

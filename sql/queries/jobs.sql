@@ -57,8 +57,9 @@ UPDATE jobs SET leased_until = now() + make_interval(secs => $4::float8)
 WHERE tenant_id = $1 AND id = $2 AND lease_holder = $3 AND state = 'running' RETURNING is_cancel_asked;
 
 -- note_progress(tenant_id, id, holder, progress, doing, place)
--- How far it is, and where to go on from; what got further is begun anew as often as a new job.
-UPDATE jobs SET progress = greatest(progress, $4), doing = $5, place = $6::jsonb, attempts = 1
+-- How far it is, and where to go on from; what got further than ever is begun anew as often as a new job.
+UPDATE jobs SET progress = greatest(progress, $4), doing = $5, place = $6::jsonb,
+    attempts = CASE WHEN $4 > progress THEN 1 ELSE attempts END
 WHERE tenant_id = $1 AND id = $2 AND lease_holder = $3 AND state = 'running' RETURNING is_cancel_asked;
 
 -- end_job(tenant_id, id, holder, state, result, error, expires_at)

@@ -16,11 +16,13 @@ SELECT m.person_id, p.name, coalesce(p.email, p.asserted_email, '') AS email, m.
 FROM members m JOIN people p ON p.id = m.person_id
 WHERE m.tenant_id = (SELECT current_setting('app.current_tenant')::uuid) AND m.person_id = $1;
 
--- find_member_by_email(email)
--- One member, as the operator names it.
-SELECT m.person_id, p.name, p.email, m.role, m.created_at AS since, {last_seen} AS last_seen_at
+-- find_members_by_name(name)
+-- Members as the operator names them: by e-mail, by what a provider asserts as one, or by the person's id.
+SELECT m.person_id, p.name, coalesce(p.email, p.asserted_email, '') AS email, m.role, m.created_at AS since,
+    {last_seen} AS last_seen_at
 FROM members m JOIN people p ON p.id = m.person_id
-WHERE m.tenant_id = (SELECT current_setting('app.current_tenant')::uuid) AND p.email = $1;
+WHERE m.tenant_id = (SELECT current_setting('app.current_tenant')::uuid)
+    AND $1 IN (p.email, p.asserted_email, m.person_id::text);
 
 -- load_members(person_ids)
 -- Some members.

@@ -76,6 +76,31 @@ def test_a_token_shows_the_question_and_is_refused_by_every_other_door(instance:
 
 
 @pytest.mark.parametrize(
+    "query",
+    [
+        "{ __schema { types { name } } }", '{ __type(name: "Tenant") { fields { name } } }',
+        "{ sharedQuestion { name } ...x } fragment x on Query { __schema { queryType { name } } }",
+    ],
+)  # fmt: skip
+def test_a_link_sees_no_schema(instance: Instance, query: str) -> None:
+    token, _, _ = link(instance)
+    answer = post(instance, token, query).json()
+    assert answer["errors"][0]["extensions"]["code"] == "INTROSPECTION_DISABLED" and not answer.get("data")
+    assert post(instance, token, "{ __typename sharedQuestion { __typename } }").json()["data"]["__typename"] == "Query"
+
+
+def test_a_link_streams_over_server_sent_events_too(instance: Instance) -> None:
+    token, _, _ = link(instance)
+    headers = {"Authorization": f"Bearer {token}", "Accept": "text/event-stream"}
+    with httpx2.stream(
+        "POST", f"{instance.url}/graphql/stream", json={"query": LIVE}, headers=headers, timeout=20
+    ) as answer:
+        assert answer.status_code == 200
+        lines = (line for line in answer.iter_lines() if line.startswith("data:") and len(line) > 6)
+        assert "SNAPSHOT" in next(lines)
+
+
+@pytest.mark.parametrize(
     "change",
     [
         lambda t: t[:-2] + ("AA" if t[-2:] != "AA" else "BB"), lambda t: t + "A", lambda t: t[:-1], lambda t: "cm_sl_",

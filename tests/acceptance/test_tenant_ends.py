@@ -24,7 +24,7 @@ EXPORT = """mutation { exportTenant(input: {includeEvents: true}) { __typename
   ... on ExportTenantPayload { job { id } } ... on Error { message } } }"""
 JOB = "query($id: ID!) { node(id: $id) { ... on Job { state error progress file { name bytes sha256 } } } }"
 LINK = """mutation($input: CreateExportLinkInput!) { createExportLink(input: $input) { __typename
-  ... on CreateExportLinkPayload { path expiresAt } ... on Error { message } } }"""
+  ... on CreateExportLinkPayload { url expiresAt } ... on Error { message } } }"""
 SECONDS = 60.0
 
 
@@ -56,7 +56,7 @@ def test_an_export_is_downloaded_by_a_link_that_is_good_for_nothing_else(instanc
     job = ask(instance, EXPORT, key=admin)["data"]["exportTenant"]["job"]["id"]
     done = finished(instance, admin, job)
     assert (done["state"], done["progress"]) == ("DONE", 1.0)
-    link = ask(instance, LINK, key=admin, input={"jobId": job})["data"]["createExportLink"]["path"]
+    link = ask(instance, LINK, key=admin, input={"jobId": job})["data"]["createExportLink"]["url"]
     answer = httpx2.get(instance.url + link)
     assert (answer.status_code, len(answer.content)) == (200, done["file"]["bytes"])
     assert answer.headers["cache-control"] == "private, no-store"

@@ -7,6 +7,7 @@ import dataclasses
 import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from uuid import uuid4
 
 import pytest
@@ -15,7 +16,7 @@ from core.errors import LogFull, LogUnavailable
 from core.eventlog import Consumer, EventLog, Offset, Partition, Record
 from core.kafka.log import KafkaLog
 from core.log import open_log
-from core.partitioning import spread_key
+from core.partitioning import partition_of, spread_key
 from core.settings import Settings
 from core.valkey_log import ValkeyLog
 
@@ -365,3 +366,54 @@ async def test_more_topics_than_a_poll_takes_are_all_read(any_log: EventLog, gro
         by_topic.setdefault(record.partition, []).append(record.value)
     assert set(map(tuple, by_topic.values())) == {tuple(str(n).encode() for n in range(6))} and len(by_topic) == 12
     await consumer.close()
+
+
+async def test_a_deleted_topic_is_gone_for_its_readers_and_may_be_made_anew(
+    any_log: EventLog, topic: str, group: str
+) -> None:
+    await fill(any_log, topic, 3)
+    consumer, _ = await take(any_log, topic, group, 3)
+    assert await any_log.delete_topic(topic)
+    pattern = re.compile(re.escape(topic))
+    for _ in range(100):
+        # A reader that held it goes on with what else there is, and raises nothing that does not pass.
+        with suppress(LogUnavailable):
+            assert await consumer.poll(max_records=10, wait_seconds=0.1) == []  # type: ignore[attr-defined]
+        if not await any_log.lag(group, pattern):
+            break
+    assert await any_log.lag(group, pattern) == {} and not await any_log.delete_topic(topic)
+    await consumer.close()  # type: ignore[attr-defined]
+    for _ in range(50):
+        # A broker takes a moment to have forgotten a topic.
+        with suppress(LogUnavailable):
+            await any_log.append(topic, b"key", b"anew")
+            break
+        await asyncio.sleep(0.2)
+    consumer, (record,) = await take(any_log, topic, f"{group}-2", 1)
+    assert record.value == b"anew"
+    await consumer.close()  # type: ignore[attr-defined]
+
+
+async def test_a_tenants_records_are_forgotten_in_shared_topics_as_far_as_the_log_can(
+    any_log: EventLog, group: str
+) -> None:
+    """Those that everybody has read, but for the very last one; the others' stay, and what is open is told right."""
+    topic, gone = f"shared-{uuid4()}", uuid4().bytes
+    pattern = re.compile(re.escape(topic))
+    # All of one partition of the four.
+    kept = next(key for _ in range(1000) if partition_of(key := uuid4().bytes, 4) == partition_of(gone, 4))
+    for key in (gone, kept, gone + b"\x04", gone, kept, gone):
+        await any_log.append(topic, key, b"value")
+    consumer, records = await take(any_log, topic, group, 4)
+    await consumer.commit({records[-1].partition: records[-1].next_offset})  # type: ignore[attr-defined]
+    forgotten = await any_log.forget(pattern, gone)
+    if any_log.name == "kafka":
+        assert (forgotten.dropped, forgotten.remaining) == (0, None)
+    else:
+        # Read are three of its own, the last of which is the last that was read; one more is not read yet.
+        assert (forgotten.dropped, forgotten.remaining) == (2, 2)
+        assert sum((await any_log.lag(group, pattern)).values()) == 2
+        others, left = await take(any_log, topic, f"{group}-2", 4)
+        assert [record.key for record in left] == [kept, gone, kept, gone]
+        await others.close()  # type: ignore[attr-defined]
+    await consumer.close()  # type: ignore[attr-defined]

@@ -19,7 +19,9 @@ def message(**given: str) -> Message:
 
 @pytest.mark.parametrize(
     "recipient",
-    ["", "ada", "a@b@c", "=?utf-8?q??=@corp.com", "ada@example.com\r\nBcc: eve@evil.test", "ada@example.com,eve@evil.test", "<ada@example.com>",
+    ["", "ada", "a@b@c", "=?utf-8?q??=@corp.com",
+     "ada@example.com\r\nBcc: eve@evil.test", "ada@example.com,eve@evil.test",
+     "<ada@example.com>",
      "ada@example.com>\r\nDATA", "ada @example.com", '"a"@example.com', "ada@exämple.com", "x" * 65 + "@example.com"],
 )  # fmt: skip
 def test_a_recipient_is_one_address_and_nothing_else(recipient: str) -> None:

@@ -17,12 +17,13 @@ from core.members import (
     Member,
     change_member_role,
     count_members,
+    find_member,
     leave_tenant,
     list_members,
     load_members,
     remove_member,
 )
-from core.permissions import SCOPE_PERMISSIONS, Role, Scope
+from core.permissions import Role, Scope
 from core.sessions import open_session
 from core.settings import Settings
 from core.tenancy import Principal, Tenant
@@ -187,6 +188,7 @@ async def test_a_removed_member_loses_its_sessions_here_and_no_others_and_its_in
             "SELECT tenant_id FROM sessions WHERE person_id = $1 AND revoked_at IS NULL", admin.person_id
         )
     assert [row["tenant_id"] for row in live] == [other.id]
+    assert (f"person:{owner.person_id}", "member.remove", f"person:{admin.person_id}") in await trail(settings, tenant)
     async with as_owner(settings.app_url) as connection:
         await connection.execute("SELECT set_config('app.current_tenant', $1, false)", str(tenant.id))
         diff = await connection.fetchval("SELECT diff FROM audit_log WHERE action = 'member.remove'")
@@ -230,13 +232,12 @@ async def test_another_tenants_member_is_nobody(database: Database, tenant: Tena
     assert await load_members(database, tenant.id, [stranger.person_id]) == [None]
 
 
-async def test_a_key_changes_members_but_makes_no_owner_and_cannot_leave(
-    database: Database, settings: Settings, tenant: Tenant
+async def test_a_key_changes_members_but_makes_no_owner_and_cannot_leave_and_not_once_it_is_revoked(
+    settings: Settings, database: Database, tenant: Tenant
 ) -> None:
     owner, viewer = await make_member(database, tenant, Role.OWNER), await make_member(database, tenant, Role.VIEWER)
     made, _ = await make_key(database, settings, tenant, scopes=frozenset({Scope.ADMIN}))
     key = Authority.of(Principal.of_key(tenant, made.id, made.scopes), "request-1")
-    assert key.permissions >= SCOPE_PERMISSIONS[Scope.ADMIN]
     assert (await change_member_role(database, key, viewer.person_id, Role.ADMIN)).role is Role.ADMIN
     for attempt in (
         change_member_role(database, key, viewer.person_id, Role.OWNER),
@@ -245,6 +246,36 @@ async def test_a_key_changes_members_but_makes_no_owner_and_cannot_leave(
     ):
         with pytest.raises(PermissionDenied):
             await attempt
+    await revoke_key(database, tenant.id, made.id, Authority.operator(tenant.id).author)
+    with pytest.raises(PermissionDenied):
+        await change_member_role(database, key, viewer.person_id, Role.VIEWER)
+
+
+async def test_the_operator_names_a_member_by_its_address_or_its_id(
+    settings: Settings, database: Database, tenant: Tenant
+) -> None:
+    ada = await make_member(database, tenant, Role.VIEWER, email="ada-named@example.com")
+    for name in (ada.email, str(ada.person_id)):
+        assert (await find_member(database, tenant.id, name)).person_id == ada.person_id
+    with pytest.raises(NotFound):
+        await find_member(database, tenant.id, "nobody")
+    # Two whose identity provider says the same of them.
+    async with as_owner(settings.app_url) as connection:
+        await connection.execute("SELECT set_config('app.current_tenant', $1, false)", str(tenant.id))
+        for _ in range(2):
+            await connection.execute(
+                "INSERT INTO people (id, name, home_tenant_id, asserted_email) "
+                "VALUES (gen_random_uuid(), 'Twin', $1, 'twin@example.com')",
+                tenant.id,
+            )
+        async with as_owner(settings.doorkeeper_url) as doorkeeper:
+            twins = await doorkeeper.fetch("SELECT id FROM people WHERE asserted_email = 'twin@example.com'")
+        for twin in twins:
+            await connection.execute(
+                "INSERT INTO members (tenant_id, person_id, role) VALUES ($1, $2, 'viewer')", tenant.id, twin["id"]
+            )
+    with pytest.raises(Conflict, match="by its id"):
+        await find_member(database, tenant.id, "twin@example.com")
 
 
 async def test_a_key_that_was_revoked_leaves_no_open_invitations_and_makes_none(

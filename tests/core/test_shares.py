@@ -14,7 +14,7 @@ from core import accounts
 from core.access import EVERYONE, Grant, Level, grantees_of
 from core.api_keys import revoke_key
 from core.audit import Author
-from core.database import Database
+from core.database import Database, as_owner
 from core.errors import BadInput, NotFound, PermissionDenied
 from core.permissions import Permission, Role
 from core.queries import parse_blocks
@@ -145,6 +145,18 @@ async def test_a_link_ends_with_the_key_that_made_it(database: Database, setting
     assert await is_good(database, made)
     await revoke_key(database, tenant.id, key.id, Author.operator(tenant.id))
     assert not await is_good(database, made)
+
+
+async def test_a_link_of_a_tenant_that_is_to_be_deleted_shows_nothing_until_the_tenant_is_restored(
+    database: Database, settings: Settings, tenant: Tenant, superuser_url: str
+) -> None:
+    key, _ = await make_key(database, settings, tenant)
+    maker = Principal.of_key(tenant, key.id, key.scopes)
+    made = await link(database, maker, await question(database, maker))
+    async with as_owner(superuser_url) as connection:
+        for ends, is_shown in (("now() + interval '7 days'", False), ("NULL", True)):
+            await connection.execute(f"UPDATE tenants SET ends_at = {ends} WHERE id = $1", tenant.id)
+            assert await is_good(database, made) is is_shown
 
 
 async def test_only_who_manages_an_object_makes_sees_and_ends_its_links(

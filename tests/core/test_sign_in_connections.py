@@ -206,7 +206,12 @@ async def test_only_an_owner_changes_the_provider_by_which_an_owner_comes(
             may_make_owners=may_make_owners,
         )  # fmt: skip
 
-    for parts in ({"config": evil}, {"sealed_secret": b"x" * 40}):
+    for parts in (
+        {"config": evil},
+        {"sealed_secret": b"x" * 40},
+        {"allowed_domains": ("evil.example",)},
+        {"is_enabled": False},
+    ):
         with pytest.raises(PermissionDenied):
             await change(False, **parts)
     assert (await change(False, name="Renamed")).name == "Renamed"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,7 +75,7 @@ def _variable(body: dict[str, Any], pick: random.Random, request: Damaged) -> No
         if isinstance(place[key], dict | list) and place[key] and pick.random() < 0.6:
             place = place[key]
             continue
-        place[key] = pick.choice(VALUES)
+        place[key] = deepcopy(pick.choice(VALUES))
         return
 
 
@@ -84,7 +85,7 @@ def _envelope(body: dict[str, Any], pick: random.Random, request: Damaged) -> No
     if pick.random() < 0.3:
         body.pop(name, None)
     else:
-        body[name] = pick.choice([*VALUES, {"persistedQuery": pick.choice(VALUES)}, "sha256:" + "0" * 64])
+        body[name] = deepcopy(pick.choice([*VALUES, {"persistedQuery": pick.choice(VALUES)}, "sha256:" + "0" * 64]))
 
 
 def _header(body: dict[str, Any], pick: random.Random, request: Damaged) -> None:

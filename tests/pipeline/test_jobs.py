@@ -7,12 +7,13 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import zipfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,15 +25,17 @@ import pytest
 from core.audit import Author
 from core.audit_trail import verify
 from core.database import Database
-from core.errors import Conflict, NotFound, TooMany
-from core.eventlog import Offset, Partition
+from core.errors import Conflict, LogUnavailable, NotFound, TooMany
+from core.eventlog import EventLog, Offset, Partition
 from core.exports import ExportFolder
 from core.jobs import MAX_FILES, Job, JobKind, JobState, ask_export, cancel, find_jobs
+from core.log import open_log
 from core.queries import parse_blocks
 from core.settings import Settings
 from core.tenancy import Tenant
 from core.tenant_ends import ask_deletion, list_erasures, restore
 from core.tenant_keys import TenantKeys
+from core.topics import raw_topic
 from core.valkey_log import ValkeyLog
 from pipeline.__main__ import HANDLERS
 from pipeline.jobs.lease import Lease, LeaseLost
@@ -114,7 +117,8 @@ async def export(database: Database, tenant: Tenant, **arguments: object) -> Job
 
 
 async def delete(database: Database, tenant: Tenant, grace: timedelta = timedelta(0)) -> Job:
-    return await ask_deletion(database, tenant, Author.operator(tenant.id), typed=tenant.slug, grace=grace)
+    author = Author.operator(tenant.id)
+    return await ask_deletion(database, tenant, author, typed=tenant.slug, grace=grace, doors=timedelta(0))
 
 
 @pytest.fixture
@@ -247,6 +251,7 @@ async def test_a_deletion_leaves_nothing_anywhere_and_a_proof_that_says_so(
 ) -> None:
     neighbour = await filled(database, parts.settings, log, everything)
     shared = await everything.join(tenant, neighbour)
+    await everything.come_home(tenant)
     async with working(parts):
         await ended(database, await export(database, tenant))
         await everything.fill_the_rest(tenant.id)
@@ -265,10 +270,41 @@ async def test_a_deletion_leaves_nothing_anywhere_and_a_proof_that_says_so(
     assert (proof.others["export_files"], proof.others["topics"]) == (1, 1) and proof.others["valkey_keys"] >= 1
     assert [proof.others[f"{what}_left"] for what in ("valkey_keys", "export_files")] == [0, 0]
     assert end is not None and (proof.audit_sequence, proof.audit_hash) == (end.sequence, end.hash.hex())
-    # One person belonged to this tenant alone, the other to both.
-    assert (proof.people_removed, await everything.people()) == (1, people - 1)
+    # One person was of this tenant alone, another made by its identity provider; the third is of both.
+    assert (proof.people_removed, await everything.people()) == (2, people - 2)
     assert (await everything.rows(neighbour.id)) == theirs and await everything.keys(neighbour.id) == their_keys
     assert shared and (await verify(database, neighbour.id)).findings == []
+
+
+async def told(log: EventLog, topics: re.Pattern[str]) -> dict[Partition, int]:
+    """What the log has; a broker that has just started answers after a moment."""
+    async with asyncio.timeout(SECONDS):
+        while True:
+            with suppress(LogUnavailable):
+                return await log.lag("nobody", topics)
+            await asyncio.sleep(0.5)
+
+
+@pytest.mark.slow
+async def test_with_kafka_as_the_log_the_tenants_topic_goes_and_the_proof_says_when_the_rest_does(
+    parts: JobParts, database: Database, everything: Everything, kafka_brokers: str
+) -> None:
+    settings = replace(parts.settings, kafka_brokers=kafka_brokers)
+    kafka = open_log(settings)
+    try:
+        tenant = await filled(database, settings, kafka, everything)
+        mine = re.compile(re.escape(raw_topic(tenant.id, "each")))
+        assert sum((await told(kafka, mine)).values()) >= 1
+        async with working(replace(parts, settings=settings, log=kafka)):
+            await delete(database, tenant)
+            proof = await proof_of(database, tenant)
+        assert set((await everything.rows(tenant.id)).values()) == {0} and await everything.keys(tenant.id) == []
+        assert await told(kafka, mine) == {} and proof.others["topics"] == 1
+        gone_by = datetime.fromisoformat(proof.others["log_records_gone_by"])
+        assert proof.others["log_records_left"] is None
+        assert timedelta(hours=71) < gone_by - datetime.now(UTC) < timedelta(hours=73)
+    finally:
+        await kafka.close()
 
 
 async def test_what_comes_late_for_a_deleted_tenant_is_dropped_or_swept_up(
@@ -359,6 +395,7 @@ async def test_a_job_that_never_gets_further_is_given_up(parts: JobParts, databa
     for _ in range(6):
         lease = await Lease.claim(database)
         assert lease is not None
+        await lease.note(0.1, "as far as the one before", {})
         async with database.as_writer() as session:
             await session.execute(STATEMENTS["end_leases"])
     async with working(parts):

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import BadInput
-from query.calendar import buckets_of
+from query.calendar import buckets_of, covered
 from query.narrowing import Range, narrowed
 from query.question import ALL_DIMENSIONS, DimensionFilter, FilterOp, Interval, MetricQuestion
 
@@ -140,3 +141,20 @@ def test_nothing_is_read_before_the_first_or_after_the_last_bucket_that_is_share
 
 def edges(question: MetricQuestion) -> tuple[int, ...]:
     return buckets_of(question.interval, *question.span(NOW), question.zone()).edges
+
+
+@given(
+    start=st.datetimes(datetime(2010, 1, 1), datetime(2026, 1, 1)),
+    minutes=st.integers(1, 60 * 24 * 34),
+    interval=st.sampled_from([Interval.AUTO, Interval.FIVE_MINUTES, Interval.HOUR, Interval.DAY, Interval.WEEK,
+                              Interval.MONTH]),
+    # Half an hour at once, a day left out, three quarters of an hour.
+    zone=st.sampled_from(["UTC", "Australia/Lord_Howe", "Pacific/Apia", "Asia/Kathmandu", "America/New_York"]),
+)  # fmt: skip
+def test_what_a_range_covers_is_where_its_buckets_begin_and_end(
+    start: datetime, minutes: int, interval: Interval, zone: str
+) -> None:
+    begin = start.replace(tzinfo=UTC)
+    end = begin + timedelta(minutes=minutes)
+    edges_ = buckets_of(interval, begin, end, ZoneInfo(zone)).edges
+    assert covered(interval, begin, end, ZoneInfo(zone)) == (edges_[0], edges_[-1])

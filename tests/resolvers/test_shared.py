@@ -291,6 +291,9 @@ async def test_a_stream_is_narrowed_likewise_and_an_edit_begins_it_anew(
         for variables in ({"f": [{"dimension": "country", "values": ["FR"]}]}, {"r": {"last": "25h"}}):
             refused = await anext(await listen(**variables))
             assert refused.errors[0].original_error.code == "not_shared"
+        await bearer.door.services.budgets.owe(rows_budget(bearer.grant), 2_000_000)
+        spent = await anext(await listen())
+        assert spent.errors[0].original_error.code == "budget_spent"
 
 
 def total_of(frame: Any) -> float:

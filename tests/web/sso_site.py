@@ -21,7 +21,7 @@ from core.settings import Settings
 from core.tenancy import Tenant
 from tests.conftest import ROOT, Servers, free_port, make_key
 
-STARTS_SECONDS = 30.0
+STARTS_SECONDS = 120.0
 
 
 @contextmanager

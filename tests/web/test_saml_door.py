@@ -216,7 +216,7 @@ async def test_s3_a_certificate_that_ended_signs_in_nobody(
         ({"SAMLResponse": "PHNhbWw+"}, (400, "saml_invalid_document")),
         ({"SAMLResponse": in_base64("<a/>")}, SPENT),
         ({"SAMLResponse": in_base64(b"<a>" + b" " * 200_000 + b"</a>")}, (413, "saml_invalid_document")),
-        ({"SAMLResponse": "A" * 400_000}, (413, "body_too_large")),
+        ({"SAMLResponse": "A" * 400_000}, (413, "form_too_large")),
         ({f"f{n}": "" for n in range(20_000)}, (413, "form_too_large")),
     ],
 )  # fmt: skip

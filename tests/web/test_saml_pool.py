@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from core.errors import InvalidRequest, Unavailable
 from tests.web.saml_documents import Answer, Signer, make_signer
+from web.auth import saml_pool
 from web.auth.saml_client import IdentityProvider, ServiceProvider
 from web.auth.saml_pool import QUEUE, WORKERS, SamlPool
 from web.auth.saml_worker import MEMORY_BYTES, Job
@@ -56,6 +57,19 @@ async def test_a_worker_verifies_one_document_after_another(pool: SamlPool, sign
     for _ in range(3):
         outcome = await pool.do(verification(signer, pool.xmlsec1))
         assert outcome.said is not None and outcome.said.name_id == "ada-7"
+
+
+async def test_a_worker_that_has_done_its_share_makes_room_for_another(
+    signer: Signer, xmlsec1: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library remembers everybody whom it has seen."""
+    monkeypatch.setattr(saml_pool, "MAX_JOBS", 2)
+    pool, job, seen = SamlPool(xmlsec1, seconds=60.0), replace(verification(signer, xmlsec1), does="request"), []
+    for _ in range(4):
+        await pool.do(job)
+        seen += [worker.process.pid for worker in pool._idle]
+    assert len(seen) == len(set(seen)) == 2
+    await pool.close()
 
 
 async def test_a_worker_that_was_killed_is_replaced(pool: SamlPool, signer: Signer) -> None:

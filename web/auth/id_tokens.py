@@ -27,7 +27,6 @@ SKEW_SECONDS = 60
 # A token is read moments after it was made.
 MAX_AGE_SECONDS = 600
 MAX_SUBJECT_LENGTH = 255
-GOOGLE_ISSUER = "https://accounts.google.com"
 _DIRECTORY = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # A key within the token, or the address of one, says nothing about who signed it.
 _REFUSED_HEADERS = {"jwk", "jku", "x5u", "x5c", "crit", "b64", "zip", "enc"}

@@ -24,7 +24,7 @@ from web.peer import client_address
 from web.services import Services
 
 # Each step of a sign-in takes one; a flood of made-up ones ends here.
-STEPS_PER_MINUTE = 120
+STEPS_PER_MINUTE = 600
 COOKIE_SECONDS = 600
 BROWSER = re.compile(r"[A-Za-z0-9_-]{43}")
 MAX_QUERY_LENGTH = 8 * 1024
@@ -48,17 +48,17 @@ class ProviderSignIn:
         """One for each connection, so that no other provider's answer is taken for its (RFC 9700, 4.4.2)."""
         return f"{self.base}/auth/oauth/{connection_id}/callback"
 
-    async def take(self, request: Request) -> None:
+    async def take(self, request: Request, what: str = "sign_in", per_minute: int = STEPS_PER_MINUTE) -> None:
         """One step of the sender's address.
 
         Raises:
-            TooMany: there were more than 120 a minute.
+            TooMany: there were more in a minute.
         """
         network = network_of(client_address(request, self.services.settings))
-        allowance = await self.services.limiter.take(f"sign_in:{network}", STEPS_PER_MINUTE)
+        allowance = await self.services.limiter.take(f"{what}:{network}", per_minute)
         if not allowance.is_allowed:
             raise TooMany(
-                f"More than {STEPS_PER_MINUTE} steps of signing in a minute from this address; wait "
+                f"More than {per_minute} steps of signing in a minute from this address; wait "
                 f"{allowance.retry_after:.1f} s.",
                 retry_after=allowance.retry_after,
             )

@@ -40,6 +40,8 @@ from web.ingest.body import read_body
 
 MAX_FORM_BYTES = 384 * 1024
 MAX_FIELDS = 10
+# Each costs two processes.
+ANSWERS_PER_MINUTE = 120
 
 
 class SamlDoor:
@@ -102,6 +104,7 @@ class SamlDoor:
         if attempt is None:
             raise _not_awaited()
         connection = await self._sign_in.connection(str(attempt.connection_id), ConnectionKind.SAML)
+        await self._sign_in.take(request, "saml", ANSWERS_PER_MINUTE)
         provider = self._provider(_slug(request))
         outcome = await self._pool.do(
             Job(does="verify", provider=provider, idp=_idp(connection), request_id=request_id, document=document)
@@ -183,7 +186,14 @@ async def _document(request: Request) -> bytes:
         raise InvalidRequest(
             "Content-Type must be application/x-www-form-urlencoded.", code="unsupported_media_type", status=415
         )
-    body = await read_body(request, MAX_FORM_BYTES)
+    try:
+        body = await read_body(request, MAX_FORM_BYTES)
+    except InvalidRequest as refusal:
+        if refusal.answer_status != 413:
+            raise
+        raise InvalidRequest(
+            f"The form has more than {MAX_FORM_BYTES} bytes.", code="form_too_large", status=413
+        ) from None
     if body.count(b"&") >= MAX_FIELDS:
         raise InvalidRequest(f"The form has more than {MAX_FIELDS} fields.", code="form_too_large", status=413)
     try:

@@ -29,6 +29,8 @@ JOB_SECONDS = 10.0
 # A process that is slow to start on a busy machine is waited for by the next job, not begun anew for each.
 START_SECONDS = 60.0
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
+# The library remembers everybody whom it has seen.
+MAX_JOBS = 500
 # A line is a document in base64 within JSON.
 MAX_LINE_BYTES = 1024 * 1024
 
@@ -37,6 +39,7 @@ MAX_LINE_BYTES = 1024 * 1024
 class _Worker:
     process: asyncio.subprocess.Process
     folder: str
+    jobs: int = 0
 
     async def ask(self, job: bytes) -> Outcome:
         assert self.process.stdin is not None and self.process.stdout is not None
@@ -110,7 +113,11 @@ class SamlPool:
                 log.warning("a SAML worker broke", extra={"action": "saml_worker_broke"})
                 raise _busy() from None
             raise
-        self._idle.append(worker)
+        worker.jobs += 1
+        if worker.jobs < MAX_JOBS:
+            self._idle.append(worker)
+        else:
+            await asyncio.shield(worker.end())
         return outcome
 
     async def _started(self) -> _Worker:
