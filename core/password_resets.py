@@ -31,8 +31,8 @@ END = named("password_resets", "end_resets")
 LIST_TENANTS = named("password_resets", "list_tenants_of")
 
 LIFE = timedelta(hours=1)
-# To one account: a message in five minutes, and so many a day, from one network and in all. Some networks can use up all
-# that is sent for strangers; one that the person has a session from keeps its own.
+# To one account: a message in five minutes, and so many a day, from one network and in all. Some networks can use up
+# all that is sent for strangers; one that the person has a session from keeps its own.
 PAUSE = timedelta(minutes=5)
 MOST_FROM_A_NETWORK = 6
 MOST_A_DAY = 4 * MOST_FROM_A_NETWORK
