@@ -67,6 +67,9 @@ _PASSING = (
     asyncpg.LockNotAvailableError,
 )
 
+# What PostgreSQL takes back of one of two who wait for each other: the same again goes through.
+_COLLIDED = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+
 
 class Session:
     """One connection within one transaction; runs named queries only."""
@@ -228,7 +231,7 @@ async def _reset(connection: Any) -> None:
 
 
 class _unavailable_when_away:
-    """Turns what an absent server looks like into the one error callers know."""
+    """Turns what an absent server looks like, and what it took back, into the one error callers know."""
 
     def __init__(self, also: tuple[type[BaseException], ...] = ()) -> None:
         self._away = (*_AWAY, *also)
@@ -241,5 +244,9 @@ class _unavailable_when_away:
             return
         if isinstance(error, self._away):
             raise DatabaseUnavailable(retry_after=2.0) from error
+        if isinstance(error, _COLLIDED):
+            raise DatabaseUnavailable(
+                "Another change was in the way of this one; nothing was changed. Send it again."
+            ) from error
         if isinstance(error, asyncpg.UndefinedObjectError) and "app.current_" in str(error):
             raise TenantNotSet from error

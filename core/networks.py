@@ -8,10 +8,21 @@ import ipaddress
 IPV6_BITS = 64
 
 
+def parsed_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """An address; an IPv4 one also where it is written as IPv6 (`::ffff:192.0.2.1`, RFC 4291, 2.5.5.2), as a socket of
+    both kinds does.
+
+    Raises:
+        ValueError: it is none.
+    """
+    parsed = ipaddress.ip_address(text)
+    return getattr(parsed, "ipv4_mapped", None) or parsed
+
+
 def network_of(address: str) -> str:
     """An IPv4 address itself, or an IPv6 network of 64 bits."""
     try:
-        parsed = ipaddress.ip_address(address)
+        parsed = parsed_address(address)
     except ValueError:
         return "unknown"
     if parsed.version == 4:

@@ -12,6 +12,7 @@ from core.acceptance import invalid_link
 from core.database import Database
 from core.link_tokens import LinkKind, hash_of, new_token
 from core.mail import MailKind, Message, put_message
+from core.networks import network_of
 from core.own_sessions import entries_of
 from core.passwords import Passwords, checked_password
 from core.people import checked_email, set_password
@@ -30,9 +31,11 @@ END = named("password_resets", "end_resets")
 LIST_TENANTS = named("password_resets", "list_tenants_of")
 
 LIFE = timedelta(hours=1)
-# To one account: a message in five minutes, so many a day, whoever asks.
+# To one account: a message in five minutes, and so many a day, from one network and in all. Some networks can use up
+# all that is sent for strangers; one that the person has a session from keeps its own.
 PAUSE = timedelta(minutes=5)
-MOST_A_DAY = 6
+MOST_FROM_A_NETWORK = 6
+MOST_A_DAY = 4 * MOST_FROM_A_NETWORK
 PATH = "/auth/reset"
 PASSWORD_RESET = "password_reset"
 
@@ -47,21 +50,22 @@ class OpenReset:
     name: str
 
 
-async def ask_reset(database: Database, settings: Settings, email: str) -> None:
-    """Puts a message with a link into the outbox, for an address that is somebody's; for others one that is not sent.
+async def ask_reset(database: Database, settings: Settings, email: str, address: str) -> None:
+    """Puts a message with a link into the outbox, for an e-mail that is somebody's; for others one that is not sent.
+    `address`: where it is asked from.
 
     Raises:
         BadInput: no address.
     """
-    email = checked_email(email)
+    email, network = checked_email(email), network_of(address)
     token = new_token(LinkKind.PASSWORD_RESET)
     async with database.as_doorkeeper(is_write=True) as session:
         await session.execute(WAIT_TURN, email)
         await session.execute(FORGET)
-        row = await session.fetchrow(FIND_ASKER, email, PAUSE)
-        never = _why_never(row)
+        row = await session.fetchrow(FIND_ASKER, email, PAUSE, network)
+        never = _why_never(row, network)
         person_id = row["id"] if row is not None and not never else None
-        await session.execute(INSERT, uuid4(), person_id, hash_of(token, LinkKind.PASSWORD_RESET), LIFE)
+        await session.execute(INSERT, uuid4(), person_id, hash_of(token, LinkKind.PASSWORD_RESET), LIFE, network)
         has_password = row is None or row["id"] is None or row["has_password"]
         message = _reset_message(email, f"{settings.public_base}{PATH}?token={token}", has_password=has_password)
         await put_message(session, message, tenant_id=None, master_key=settings.master_key_bytes(), never=never)
@@ -117,13 +121,15 @@ async def reset_password(
         await tell(session, reset.person_id, request_id, [*told, *entries_of(ended, PASSWORD_RESET)])
 
 
-def _why_never(row: Any) -> str:
+def _why_never(row: Any, network: str) -> str:
     """Why nothing is sent to an address; empty where something is."""
     if row is None or row["id"] is None:
         return "nobody has this address"
     if row["is_disabled"]:
         return "the account is disabled"
-    if row["is_recent"] or row["today"] >= MOST_A_DAY:
+    is_known = network in {network_of(address) for address in row["addresses"]}
+    is_spent = row["today_from_there"] >= MOST_FROM_A_NETWORK or (row["today"] >= MOST_A_DAY and not is_known)
+    if row["is_recent"] or is_spent:
         return "another was asked for not long ago"
     return ""
 

@@ -26,7 +26,6 @@ from core.tokens import ACCESS_SECONDS, issue
 FIND_MEMBERSHIP = named("sessions", "find_membership")
 FIND_MEMBERSHIP_BY_SLUG = named("sessions", "find_membership_by_slug")
 INSERT = named("sessions", "insert_session")
-FORGET = named("sessions", "forget_sessions")
 END_OLDEST = named("sessions", "end_oldest_sessions")
 LOCK_FAMILY = named("sessions", "lock_session_of_family")
 LOCK = named("sessions", "lock_session")
@@ -111,7 +110,6 @@ async def insert_session(
     if await session.fetchrow(FIND_MEMBERSHIP, person_id, tenant_id) is None:
         raise PermissionDenied("You are not a member of that tenant.", code="not_a_member")
     session_id, token = SessionId(uuid4()), RefreshToken.new()
-    await session.execute(FORGET, person_id)
     oldest = await session.fetch(END_OLDEST, person_id, MOST_OF_PERSON - 1)
     row = await session.fetchrow(
         INSERT,

@@ -59,7 +59,8 @@ class ConnectionAsked:
 def change_of(
     settings: Settings, asked: ConnectionAsked, config: OidcConfig | SamlConfig
 ) -> Callable[[SignInConnection], SignInConnection]:
-    """The checked change, to be made to whatever the connection is by then."""
+    """The checked change, to be made to whatever the connection is by then; it raises BadInput for parts that do not go
+    together."""
     given: dict[str, Any] = {"config": config}
     if asked.name is not None:
         given["name"] = checked_connection_name(asked.name)
@@ -74,11 +75,23 @@ def change_of(
     secret = asked.oidc.client_secret if asked.oidc else None
 
     def change(before: SignInConnection) -> SignInConnection:
+        _refuse_redirected(before, config, secret)
         if secret is not None:
             given["sealed_secret"] = sealed(secret, before.id, settings.master_key_bytes())
         return _whole(replace(before, **given))
 
     return change
+
+
+def _refuse_redirected(before: SignInConnection, config: OidcConfig | SamlConfig, secret: str | None) -> None:
+    """A secret goes to the provider that gave it and to no other: who changes the issuer gives the new one's."""
+    if secret is not None or before.sealed_secret is None:
+        return
+    if isinstance(config, OidcConfig) and config.issuer != before.oidc().issuer:
+        raise BadInput(
+            "Another issuer needs its own client secret: the one that is kept would be sent to it.",
+            field="clientSecret",
+        )
 
 
 def _whole(connection: SignInConnection) -> SignInConnection:

@@ -1,4 +1,5 @@
-"""What tenants deleted goes for good once it can be restored no more: questions, and links that ended. In bites."""
+"""What tenants deleted goes for good once it can be restored no more: questions, and links that ended; and so do
+sessions and invitations that ended long ago. In bites."""
 
 from __future__ import annotations
 
@@ -13,7 +14,16 @@ log = logging.getLogger(__name__)
 # As long as `restoreQuestion` says; a link that has ended is shown as long.
 KEPT = timedelta(days=30)
 BITE = 1_000
-PURGES = (named("questions", "purge_questions"), named("shares", "purge_links"))
+# A session lasts 30 days at most (core.sessions.LIFE): what was made so long ago ended a month ago.
+SESSIONS_KEPT = timedelta(days=60)
+# From when it could be accepted no more.
+INVITATIONS_KEPT = timedelta(days=90)
+PURGES = (
+    (named("questions", "purge_questions"), KEPT),
+    (named("shares", "purge_links"), KEPT),
+    (named("sessions", "forget_sessions"), SESSIONS_KEPT),
+    (named("invitations", "forget_invitations"), INVITATIONS_KEPT),
+)
 
 
 async def purge_deleted(database: Database, now: datetime | None = None) -> int:
@@ -22,9 +32,9 @@ async def purge_deleted(database: Database, now: datetime | None = None) -> int:
     Raises:
         DatabaseUnavailable: it is away; what went before that is gone.
     """
-    before = (now or datetime.now(UTC)) - KEPT
     gone = 0
-    for purge in PURGES:
+    for purge, kept in PURGES:
+        before = (now or datetime.now(UTC)) - kept
         while True:
             async with database.as_writer() as session:
                 count = int((await session.execute(purge, before, BITE)).split()[-1])
@@ -32,5 +42,5 @@ async def purge_deleted(database: Database, now: datetime | None = None) -> int:
             if count < BITE:
                 break
     if gone:
-        log.info("deleted objects purged", extra={"action": "purge_deleted", "rows": gone})
+        log.info("what was deleted or ended is purged", extra={"action": "purge_deleted", "rows": gone})
     return gone

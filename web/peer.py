@@ -6,6 +6,7 @@ import ipaddress
 
 from starlette.requests import HTTPConnection
 
+from core.networks import parsed_address
 from core.settings import Settings
 
 
@@ -21,7 +22,7 @@ def client_address(connection: HTTPConnection, settings: Settings) -> str:
 
 def _is_in(address: str, networks: list[str]) -> bool:
     try:
-        parsed = ipaddress.ip_address(address)
+        parsed = parsed_address(address)
         return any(parsed in ipaddress.ip_network(network, strict=False) for network in networks)
     except ValueError:
         return False

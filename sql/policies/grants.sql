@@ -38,6 +38,9 @@ GRANT SELECT, UPDATE (last_used_at, uses) ON share_links TO cm_doorkeeper;
 
 GRANT SELECT ON tenants TO cm_writer;
 GRANT SELECT, INSERT ON events TO cm_writer;
+-- It ends what ended long ago, by its age alone.
+GRANT SELECT (id, created_at), DELETE ON sessions TO cm_writer;
+GRANT SELECT (tenant_id, id, expires_at), DELETE ON invitations TO cm_writer;
 GRANT SELECT, INSERT, DELETE ON event_ids TO cm_writer;
 GRANT SELECT, INSERT, UPDATE ON rollup_1m, rollup_5m, rollup_1h, daily_usage, log_offsets TO cm_writer;
 GRANT DELETE ON rollup_1m, rollup_5m, rollup_1h TO cm_writer;

@@ -25,7 +25,8 @@ BEGIN
             name, CASE WHEN name = 'tenants' THEN 'id' ELSE 'tenant_id' END);
     END LOOP;
     FOREACH name IN ARRAY ARRAY['tenants', 'events', 'event_ids', 'rollup_1m', 'rollup_5m', 'rollup_1h',
-        'daily_usage', 'dead_letters', 'ingest_1m', 'ingest_1h', 'outbox', 'questions', 'share_links', 'jobs']
+        'daily_usage', 'dead_letters', 'ingest_1m', 'ingest_1h', 'outbox', 'questions', 'share_links', 'jobs',
+        'sessions', 'invitations']
     LOOP
         EXECUTE format('CREATE POLICY writer ON %I TO cm_writer USING (true) WITH CHECK (true)', name);
     END LOOP;

@@ -105,3 +105,9 @@ WHERE tenant_id = (SELECT current_setting('app.current_tenant')::uuid) AND id = 
 -- insert_invited_person(id, email, name, password_hash)
 -- A person who was invited, by the application: its policy wants the open invitation.
 INSERT INTO people (id, email, name, password_hash, password_changed_at) VALUES ($1, $2, $3, $4, now());
+
+-- forget_invitations(before, most)
+-- The end of those that could be accepted until a moment.
+DELETE FROM invitations WHERE (tenant_id, id) IN (
+    SELECT tenant_id, id FROM invitations WHERE expires_at < $1 LIMIT $2
+);

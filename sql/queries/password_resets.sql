@@ -8,17 +8,21 @@ SELECT pg_advisory_xact_lock(hashtextextended('password_resets:' || $1::text, 0)
 -- Those that ended a day ago.
 DELETE FROM password_resets WHERE expires_at < now() - interval '1 day';
 
--- find_asker(email, pause)
--- Who has an address, and how often a reset was asked for lately; nulls where nobody has it.
+-- find_asker(email, pause, network)
+-- Who has an address, from where that person was signed in lately, and how often a reset was asked for, in all and from
+-- a network; nulls where nobody has it.
 SELECT p.id, p.password_hash IS NOT NULL AS has_password, p.disabled_at IS NOT NULL AS is_disabled,
-    coalesce(max(r.created_at) > now() - $2::interval, false) AS is_recent, count(r.id) AS today
+    coalesce(max(r.created_at) > now() - $2::interval, false) AS is_recent, count(r.id) AS today,
+    count(r.id) FILTER (WHERE r.network = $3) AS today_from_there,
+    ARRAY(SELECT DISTINCT s.address FROM sessions s WHERE s.person_id = p.id LIMIT 100) AS addresses
 FROM (SELECT 1) AS one LEFT JOIN people p ON p.email = $1
 LEFT JOIN password_resets r ON r.person_id = p.id AND r.created_at > now() - interval '1 day'
 GROUP BY p.id;
 
--- insert_reset(id, person_id, token_hash, life)
+-- insert_reset(id, person_id, token_hash, life, network)
 -- A new one; nobody's where the address is nobody's.
-INSERT INTO password_resets (id, person_id, token_hash, expires_at) VALUES ($1, $2, $3, now() + $4::interval);
+INSERT INTO password_resets (id, person_id, token_hash, expires_at, network)
+VALUES ($1, $2, $3, now() + $4::interval, $5);
 
 -- find_reset(token_hash)
 -- Whose password a link may set.

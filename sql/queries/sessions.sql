@@ -16,9 +16,9 @@ WHERE m.person_id = $1 AND t.slug = $2 AND p.disabled_at IS NULL;
 INSERT INTO sessions (id, tenant_id, person_id, is_locked, method, address, agent, family_hash, token_hash, expires_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, now() + $10::interval) RETURNING expires_at;
 
--- forget_sessions(person_id)
--- A person's sessions that ended two months ago.
-DELETE FROM sessions WHERE person_id = $1 AND last_used_at < now() - interval '60 days';
+-- forget_sessions(before, most)
+-- The end of those that were made before a moment.
+DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE created_at < $1 LIMIT $2);
 
 -- end_oldest_sessions(person_id, kept)
 -- Of more live sessions than are kept, those that were not used for longest.

@@ -23,6 +23,8 @@ COUNT_KEYS = parse_blocks("-- count_keys()\n-- Keys that are seen.\nSELECT count
     "count_keys"
 ]
 
+LOCK = parse_blocks("-- lock(key)\n-- A lock until the end.\nSELECT pg_advisory_xact_lock($1);", "test")["lock"]
+
 
 async def test_a_tenant_sees_its_own_keys_only(database: Database, settings: Settings, tenant: Tenant) -> None:
     other = await accounts.create_tenant(database, slug="other", name="", tier=Tier.FREE)
@@ -89,6 +91,25 @@ async def test_a_server_that_is_away_is_said_so(settings: Settings) -> None:
         async with database._session("app", BEGIN_READING, seconds=5):
             pass
     await database.close()
+
+
+@pytest.mark.parametrize("door", ["tenant", "doorkeeper"])
+async def test_of_two_who_wait_for_each_other_one_is_told_to_send_it_again(
+    database: Database, tenant: Tenant, door: str
+) -> None:
+    both_hold = asyncio.Barrier(2)
+
+    async def take(first: int, second: int) -> None:
+        is_tenant = door == "tenant"
+        opened = database.as_tenant(tenant.id, is_write=True) if is_tenant else database.as_doorkeeper(is_write=True)
+        async with opened as session:
+            await session.execute(LOCK, first)
+            await both_hold.wait()
+            await session.execute(LOCK, second)
+
+    outcomes = await asyncio.gather(take(1, 2), take(2, 1), return_exceptions=True)
+    (refusal,) = [outcome for outcome in outcomes if outcome is not None]
+    assert isinstance(refusal, DatabaseUnavailable) and "again" in refusal.message
 
 
 async def test_a_taken_slug_is_refused_without_telling_whose(database: Database, tenant: Tenant) -> None:

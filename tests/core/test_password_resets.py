@@ -11,7 +11,7 @@ import pytest
 from core.database import Database, as_owner
 from core.errors import BadInput
 from core.outbox import MessageState, OutboxMessage, list_messages
-from core.password_resets import ask_reset, find_reset, reset_password
+from core.password_resets import MOST_A_DAY, MOST_FROM_A_NETWORK, PAUSE, ask_reset, find_reset, reset_password
 from core.passwords import Passwords
 from core.people import find_person
 from core.permissions import Role
@@ -21,6 +21,7 @@ from core.tenancy import PersonId, Tenant
 from tests.core.people_builder import PASSWORD, join, make_person, make_tenant
 from tests.core.test_members import trail
 
+HOME = "192.0.2.7"
 NEW_PASSWORD = "nine herons cross 2 fields"
 
 
@@ -70,7 +71,7 @@ async def test_a_reset_sets_the_password_ends_all_sessions_and_is_told_to_person
     for where in (tenant, other):
         await join(database, where, person_id, Role.VIEWER)
         await session_of(database, settings, person_id, where)
-    await ask_reset(database, settings, "Ada1@example.com")
+    await ask_reset(database, settings, "Ada1@example.com", HOME)
     await set_new(database, settings, passwords, await token_of(database, settings, "ada1@example.com"))
 
     person = await find_person(database, person_id)
@@ -90,10 +91,10 @@ async def test_a_link_is_good_once_and_ends_the_others(
     settings: Settings, database: Database, passwords: Passwords
 ) -> None:
     await make_person(database, email="ada2@example.com", has_password=True)
-    await ask_reset(database, settings, "ada2@example.com")
+    await ask_reset(database, settings, "ada2@example.com", HOME)
     first = await token_of(database, settings, "ada2@example.com")
     await backdate(settings, timedelta(minutes=6))
-    await ask_reset(database, settings, "ada2@example.com")
+    await ask_reset(database, settings, "ada2@example.com", HOME)
     second = await token_of(database, settings, "ada2@example.com")
     done = await asyncio.gather(
         *(set_new(database, settings, passwords, second) for _ in range(3)), return_exceptions=True
@@ -107,7 +108,7 @@ async def test_a_link_is_good_once_and_ends_the_others(
 
 async def test_after_an_hour_it_is_good_no_more(settings: Settings, database: Database, passwords: Passwords) -> None:
     await make_person(database, email="ada3@example.com", has_password=True)
-    await ask_reset(database, settings, "ada3@example.com")
+    await ask_reset(database, settings, "ada3@example.com", HOME)
     token = await token_of(database, settings, "ada3@example.com")
     await backdate(settings, timedelta(minutes=61))
     with pytest.raises(BadInput):
@@ -120,7 +121,7 @@ async def test_a_password_that_is_refused_leaves_the_link_good(
 ) -> None:
     email = f"ada4{len(password)}@example.com"
     await make_person(database, email=email, name="Ada4 of", has_password=True)
-    await ask_reset(database, settings, email)
+    await ask_reset(database, settings, email, HOME)
     token = await token_of(database, settings, email)
     with pytest.raises(BadInput) as refusal:
         await set_new(database, settings, passwords, token, password)
@@ -135,7 +136,7 @@ async def test_an_address_that_nobody_has_leaves_the_same_rows_and_no_mail(
     statements: list[list[str]] = []
     for email in ("ada5@example.com", "nobody5@example.com"):
         ran: list[str] = []
-        await ask_reset(Recording(database, ran), settings, email)  # type: ignore[arg-type]
+        await ask_reset(Recording(database, ran), settings, email, HOME)  # type: ignore[arg-type]
         statements.append(ran)
     assert statements[0] == statements[1] and len(statements[0]) == 5
     (known,), (nobody,) = [await messages_to(database, settings, f"{n}5@example.com") for n in ("ada", "nobody")]
@@ -180,13 +181,38 @@ async def test_an_account_gets_one_message_in_five_minutes_whoever_asks_and_howe
     settings: Settings, database: Database
 ) -> None:
     # Connections are opened before, so that all are really asked at once.
-    await asyncio.gather(*(ask_reset(database, settings, f"warm{n}@example.com") for n in range(6)))
+    await asyncio.gather(*(ask_reset(database, settings, f"warm{n}@example.com", HOME) for n in range(6)))
     for n in range(5):
         email = f"ada6{n}@example.com"
         await make_person(database, email=email, has_password=True)
-        await asyncio.gather(*(ask_reset(database, settings, email) for _ in range(6)))
+        await asyncio.gather(*(ask_reset(database, settings, email, HOME) for _ in range(6)))
         states = [message.state for message in await messages_to(database, settings, email)]
         assert sorted(states) == [MessageState.GIVEN_UP] * 5 + [MessageState.WAITING]
+
+
+async def test_strangers_do_not_use_up_what_a_person_may_ask_for(
+    settings: Settings, database: Database, tenant: Tenant
+) -> None:
+    """From where the person has a session there is always something left, and elsewhere until many networks ask."""
+    person_id = await make_person(database, email="ada9@example.com", has_password=True)
+    await join(database, tenant, person_id, Role.VIEWER)
+    await open_session(
+        database, settings, person_id=person_id, tenant_id=tenant.id, method="password", address=HOME, agent="",
+        locked=False,
+    )  # fmt: skip
+
+    async def is_sent(address: str) -> bool:
+        await backdate(settings, PAUSE)
+        await ask_reset(database, settings, "ada9@example.com", address)
+        (newest, *_) = await messages_to(database, settings, "ada9@example.com")
+        return newest.state is MessageState.WAITING
+
+    sent = [await is_sent("198.51.100.1") for _ in range(MOST_FROM_A_NETWORK + 1)]
+    assert sent == [True] * MOST_FROM_A_NETWORK + [False]
+    assert await is_sent("198.51.100.2"), "somebody else is not that stranger"
+    others = [await is_sent(f"198.51.100.{n // MOST_FROM_A_NETWORK + 3}") for n in range(MOST_A_DAY)]
+    assert others.count(True) == MOST_A_DAY - MOST_FROM_A_NETWORK - 1 and not others[-1]
+    assert [await is_sent(HOME) for _ in range(MOST_FROM_A_NETWORK + 1)] == [True] * MOST_FROM_A_NETWORK + [False]
 
 
 async def test_a_person_without_a_password_is_told_so_and_a_disabled_one_nothing(
@@ -197,15 +223,15 @@ async def test_a_person_without_a_password_is_told_so_and_a_disabled_one_nothing
     async with as_owner(settings.doorkeeper_url) as connection:
         await connection.execute("UPDATE people SET disabled_at = now() WHERE id = $1", disabled)
     for email in ("sso7@example.com", "off7@example.com"):
-        await ask_reset(database, settings, email)
+        await ask_reset(database, settings, email, HOME)
     (sso,), (off,) = [await messages_to(database, settings, f"{n}7@example.com") for n in ("sso", "off")]
     assert "identity provider" in sso.text and "token=" not in sso.text and sso.state is MessageState.WAITING
     assert off.state is MessageState.GIVEN_UP
 
 
 async def test_what_ended_a_day_ago_is_forgotten(settings: Settings, database: Database) -> None:
-    await ask_reset(database, settings, "old8@example.com")
+    await ask_reset(database, settings, "old8@example.com", HOME)
     await backdate(settings, timedelta(days=2))
-    await ask_reset(database, settings, "new8@example.com")
+    await ask_reset(database, settings, "new8@example.com", HOME)
     async with as_owner(settings.doorkeeper_url) as connection:
         assert await connection.fetchval("SELECT count(*) FROM password_resets") == 1

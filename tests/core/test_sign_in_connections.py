@@ -43,6 +43,7 @@ from core.sign_in_rules import (
     checked_rules,
     role_of,
 )
+from core.sign_in_setup import ConnectionAsked, OidcAsked, change_of
 from core.tenancy import PersonId, Tenant, Tier
 from tests.conftest import Servers
 from tests.web.sso_site import rows
@@ -86,6 +87,28 @@ async def test_a_secret_is_kept_sealed_and_is_in_no_entry_of_the_trail(
          await rows(servers, settings, f"SELECT * FROM {table} WHERE tenant_id = $1", tenant.id)]
     )  # fmt: skip
     assert "client_secret" in everything and SECRET not in everything and "another secret" not in everything
+
+
+async def test_a_secret_is_not_sent_to_another_issuer_than_the_one_that_gave_it(
+    database: Database, settings: Settings, tenant: Tenant
+) -> None:
+    made = await make(database, settings, tenant)
+
+    async def change(issuer: str, secret: str | None) -> SignInConnection:
+        asked = ConnectionAsked(oidc=OidcAsked(issuer, None, secret))
+        changed = change_of(settings, asked, OidcConfig(issuer, "us"))
+        return await update_connection(database, author(tenant), made.id, changed, may_make_owners=True)
+
+    with pytest.raises(BadInput) as refusal:
+        await change("https://evil.example", None)
+    assert refusal.value.field == "clientSecret"
+    assert await load_connections(database, tenant.id, [made.id]) == [made]
+    assert (await change(made.oidc().issuer, None)).sealed_secret == made.sealed_secret
+    moved = await change("https://new.example", "the secret of the new one")
+    assert moved.secret(settings.master_key_bytes()) == "the secret of the new one"
+    # A change that was made ready before that: what is locked counts.
+    with pytest.raises(BadInput):
+        await change(made.oidc().issuer, None)
 
 
 async def test_a_sealed_secret_is_good_for_its_connection_alone(

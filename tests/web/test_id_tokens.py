@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
-from joserfc import jwt
+from joserfc import jws, jwt
 from joserfc.jwk import ECKey, OctKey, RSAKey
 
 from core.errors import CloudMetricsError
@@ -24,7 +25,8 @@ def read(expected: Expected, claims: dict[str, Any], key: Any = KEY, alg: str = 
     whole = {
         "iss": expected.issuer, "aud": "us", "sub": "s", "iat": NOW, "exp": NOW + 300, "nonce": "n", **claims,
     }  # fmt: skip
-    token = jwt.encode({"alg": alg, "kid": "k"}, whole, key)
+    # In ASCII, so that a provider may say also what is no text.
+    token = jws.serialize_compact({"alg": alg, "kid": "k"}, json.dumps(whole).encode(), key)
     return read_id_token(token, [key.as_dict(private=False)], expected, NOW)
 
 
@@ -63,6 +65,17 @@ def test_o6_entra_knows_people_by_directory_and_object_and_verifies_no_address_b
                                     {"tid": "login.microsoftonline.com", "oid": OBJECT}])  # fmt: skip
 def test_o6_entra_of_another_directory_or_without_object_is_refused(claims: dict[str, Any]) -> None:
     assert refusal(ENTRA, claims) == (401, "invalid_id_token")
+
+
+@pytest.mark.parametrize("name", ["exp", "iat", "nbf"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), 10**400, -(10**400), "1", None, True])
+def test_a_time_that_is_none_is_refused(name: str, value: Any) -> None:
+    assert refusal(PLAIN, {name: value}) == (401, "invalid_id_token")
+
+
+@pytest.mark.parametrize("nonce", ["\ud800", "é", "", None, ["n"]])
+def test_a_nonce_that_is_no_text_of_ours_is_refused(nonce: Any) -> None:
+    assert refusal(PLAIN, {"nonce": nonce}) == (401, "invalid_id_token")
 
 
 def test_claims_that_are_texts_or_lists_of_them_are_attributes() -> None:

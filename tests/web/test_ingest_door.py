@@ -76,6 +76,8 @@ def test_a_broken_or_longer_stream_is_refused(body: bytes, encoding: str) -> Non
         ("198.51.100.9", "203.0.113.1", "10.0.0.0/8", "198.51.100.9"),
         ("10.0.0.1", "", "10.0.0.0/8", "10.0.0.1"),
         ("10.0.0.1", "nonsense", "10.0.0.1", "nonsense"),
+        # As a socket that takes IPv4 and IPv6 tells it.
+        ("::ffff:10.0.0.1", "203.0.113.1", "10.0.0.0/8", "203.0.113.1"),
     ],
 )
 def test_only_a_trusted_proxy_says_whose_address_it_is(peer: str, forwarded: str, trusted: str, address: str) -> None:

@@ -26,6 +26,7 @@ from tests.web.saml_documents import (
     moment,
     signature,
 )
+from web.auth import saml_worker
 from web.auth.saml_client import IdentityProvider, ServiceProvider
 from web.auth.saml_metadata import metadata_of
 from web.auth.saml_worker import Job, Outcome, done
@@ -396,12 +397,39 @@ def test_s7_a_wrapper_around_an_old_assertion_answers_no_request(signer: Signer,
         {"confirmed_until": "2999-01-01T00:00:00"},
         {"confirmed_from": moment(-60)},
         {"session_until": moment(-120)},
+        # Times to which nothing can be added, signed by nobody's clock.
+        {"confirmed_until": "9999-12-31T23:59:59Z"},
+        {"confirmed_until": "0001-01-01T00:00:00Z"},
     ],
 )  # fmt: skip
 def test_s9_an_assertion_that_is_too_old_or_of_tomorrow_or_has_no_end(
     signer: Signer, answer: Answer, part: dict[str, Any]
 ) -> None:
     assert refusal(signer, replace(answer, **part).document()) == (403, "saml_expired")
+
+
+def test_s9_a_time_without_end_is_refused_before_anybody_asks_who_signed(signer: Signer, answer: Answer) -> None:
+    unsigned = replace(answer, signs_assertion=False, confirmed_until="9999-12-31T23:59:59.999999Z")
+    assert refusal(signer, unsigned.document())[0] == 403
+
+
+def test_what_nobody_foresaw_of_a_document_is_a_refusal_and_our_own_trouble_is_not(
+    signer: Signer, answer: Answer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for trouble in (OverflowError(), RecursionError(), KeyError("x")):
+        monkeypatch.setattr(saml_worker, "check_said", _raising(trouble))
+        assert refusal(signer, answer.document()) == DOCUMENT
+    for ours in (MemoryError(), OSError()):
+        monkeypatch.setattr(saml_worker, "check_said", _raising(ours))
+        with pytest.raises(type(ours)):
+            refusal(signer, answer.document())
+
+
+def _raising(error: Exception) -> Callable[..., Any]:
+    def fail(*_: Any) -> Any:
+        raise error
+
+    return fail
 
 
 def test_s9_clocks_may_differ_by_less_than_a_minute(signer: Signer, answer: Answer) -> None:

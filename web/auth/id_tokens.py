@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+import math
 import re
 import time
 from collections.abc import Mapping
@@ -137,7 +138,9 @@ def _check_claims(claims: Mapping[str, Any], expected: Expected, now: float) -> 
     if "nbf" in claims and _time(claims, "nbf") > now + SKEW_SECONDS:
         raise _refused("is not good yet")
     nonce = claims.get("nonce")
-    if not isinstance(nonce, str) or not hmac.compare_digest(nonce.encode(), expected.nonce.encode()):
+    if not isinstance(nonce, str) or not nonce.isascii():
+        raise _refused("is not of this sign-in")
+    if not hmac.compare_digest(nonce.encode(), expected.nonce.encode()):
         raise _refused("is not of this sign-in")
 
 
@@ -187,7 +190,14 @@ def _time(claims: Mapping[str, Any], name: str) -> float:
     value = claims.get(name)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise _refused(f"has no {name}")
-    return float(value)
+    try:
+        seconds = float(value)
+    except OverflowError:
+        seconds = math.inf
+    # JSON of Python's kind has NaN, which is neither before nor after any time.
+    if not math.isfinite(seconds):
+        raise _refused(f"has no usable {name}")
+    return seconds
 
 
 def _refused(what: str) -> Unauthenticated:

@@ -93,7 +93,8 @@ class LinkDoor:
         await self._attempt(request)
         given, is_form = await _given(request, _Forgotten)
         try:
-            await ask_reset(self._services.database, self._services.settings, given.email)
+            address = client_address(request, self._services.settings)
+            await ask_reset(self._services.database, self._services.settings, given.email, address)
         except BadInput as refusal:
             if not is_form:
                 raise

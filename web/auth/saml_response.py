@@ -17,6 +17,7 @@ from web.auth.saml_signature import check_signed_form
 
 MAX_RESPONSE_BYTES = 192 * 1024
 SKEW = timedelta(seconds=60)
+LAST_YEAR = 9000
 MAX_ATTRIBUTES = 500
 MAX_TEXT = 1024
 SAML = "{urn:oasis:names:tc:SAML:2.0:assertion}"
@@ -197,8 +198,11 @@ def _moment(text: str | None) -> datetime:
     """A time of SAML: UTC, with a Z (Core, 1.3.3)."""
     try:
         if text is not None and text.endswith("Z") and len(text) <= 40:
-            return datetime.fromisoformat(text).astimezone(UTC)
-    except ValueError:
+            moment = datetime.fromisoformat(text).astimezone(UTC)
+            # Beyond it there is no room for what is added.
+            if moment.year <= LAST_YEAR:
+                return moment
+    except (ValueError, OverflowError):
         pass
     refuse("saml_expired", "has a time that is none")
 

@@ -52,6 +52,13 @@ def done(job: Job, now: datetime | None = None) -> Outcome:
         return Outcome(said=_verified(job, now or datetime.now(UTC)))
     except InvalidRequest as refusal:
         return Outcome(code=refusal.code, message=refusal.message, status=refusal.answer_status)
+    except (MemoryError, OSError):
+        # Ours and not the document's: the process ends and another takes over.
+        raise
+    except Exception as error:
+        # Documents come from anybody: none of them is to cost a process.
+        text = f"The identity provider's answer cannot be read ({type(error).__name__})."
+        return Outcome(code="saml_invalid_document", message=text, status=400)
 
 
 def _verified(job: Job, now: datetime) -> Said:
