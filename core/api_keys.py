@@ -13,6 +13,7 @@ from core.database import Database, Session
 from core.errors import BadInput, Conflict, NotFound
 from core.key_requests import UNCHANGED, Grantor, KeyChange, KeyRequest, check_key_request
 from core.keys import hash_secret, new_key_id, new_secret, seal
+from core.members import END_INVITATIONS, lock_members
 from core.permissions import Scope
 from core.queries import named
 from core.tenancy import KeyId, KeyKind, TenantId
@@ -170,14 +171,17 @@ async def update_key(
 
 
 async def revoke_key(database: Database, tenant_id: TenantId, key_id: str, author: Author) -> KeyRecord:
-    """Ends a key; the doors refuse it within 5 seconds.
+    """Ends a key, and the invitations that it made and nobody has accepted; the doors refuse it within 5 seconds.
 
     Raises:
         NotFound: the tenant has no key with that id.
         Conflict: it is revoked already.
     """
     async with database.as_tenant(tenant_id, is_write=True) as session:
+        # Before the key, as whoever invites takes them: an invitation is ended here, or its maker finds the key ended.
+        await lock_members(session)
         record = await _locked(session, tenant_id, key_id)
+        await session.execute(END_INVITATIONS, key_id)
         row = await session.fetchrow(REVOKE_KEY, tenant_id, key_id)
         await audit(session, author, "key.revoke", key_id, {})
     return replace(record, revoked_at=row["revoked_at"] if row else None)

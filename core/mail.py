@@ -19,7 +19,7 @@ from core.database import Session
 from core.errors import BadInput, Misconfigured
 from core.keys import seal, unseal
 from core.queries import named
-from core.tenancy import TenantId
+from core.tenancy import ENCODED_WORD, TenantId
 
 PUT = named("outbox", "put_message")
 # As long as senders keep at it, by custom (RFC 5321, 4.5.4.1: four to five days; a link is of no use then).
@@ -49,13 +49,20 @@ class Message:
 
     def __post_init__(self) -> None:
         """Raises BadInput for what would make a second header, or a second recipient."""
-        if not _RECIPIENT.fullmatch(self.recipient):
+        if not _RECIPIENT.fullmatch(self.recipient) or ENCODED_WORD in self.recipient:
             raise BadInput("The recipient must be one address, such as ada@example.com.", field="email")
-        if not self.subject.isprintable() or len(self.subject) > MAX_SUBJECT_LENGTH:
-            raise BadInput(f"A subject has at most {MAX_SUBJECT_LENGTH} characters, all of them printable.")
+        is_line = self.subject.isprintable() and ENCODED_WORD not in self.subject
+        if not is_line or len(self.subject) > MAX_SUBJECT_LENGTH:
+            raise BadInput(
+                f"A subject has at most {MAX_SUBJECT_LENGTH} characters, all of them printable, and no {ENCODED_WORD}."
+            )
 
     def to_mime(self, message_id: UUID, sender: str) -> EmailMessage:
-        """As it goes over the wire; the same Message-ID at each attempt, so that a mailbox can tell a repeat."""
+        """As it goes over the wire; the same Message-ID at each attempt, so that a mailbox can tell a repeat.
+
+        Raises:
+            BadInput: a header would be more than one line.
+        """
         name, address = parseaddr(sender)
         mime = EmailMessage(policy=SMTP)
         mime["From"] = Address(name, addr_spec=address)
@@ -66,6 +73,9 @@ class Message:
         # No holiday notice is to answer it (RFC 3834, 5).
         mime["Auto-Submitted"] = "auto-generated"
         mime.set_content(self.text)
+        # Headers are what the library has read out of the texts, not the texts.
+        if any("\r" in value or "\n" in value for value in mime.values()):
+            raise BadInput("A header of this message would be more than one line; it is not sent.")
         return mime
 
 

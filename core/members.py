@@ -30,6 +30,7 @@ HOLD_KEY = named("access", "hold_key")
 COUNT_OWNERS = named("members", "count_other_owners")
 SET_ROLE = named("members", "set_role")
 REMOVE = named("members", "remove_member")
+HOLD_KEY = named("access", "hold_key")
 END_INVITATIONS = named("invitations", "end_invitations_by")
 
 OPERATOR = "operator"
@@ -95,27 +96,26 @@ async def stand(session: Session, authority: Authority) -> Standing:
     """Waits until no other change of the tenant's members is under way, and says what the authority may.
 
     Raises:
-        PermissionDenied: a person that is a member no more, or a tenant that is to be deleted.
+        PermissionDenied: a person that is a member no more, a key that is live no more, or a tenant that is to be
+            deleted.
     """
     tenant = await lock_members(session)
     if tenant["ends_at"] is not None and authority.author.actor != OPERATOR:
         raise PermissionDenied("This tenant is to be deleted; its members change again once an owner restores it.")
+    if authority.author.actor == OPERATOR:
+        return Standing(tenant["name"], limits_of(tenant), authority.permissions, None, "The operator")
     if authority.person_id is None:
-        is_operator = authority.author.actor == OPERATOR
-        permissions = authority.permissions if is_operator else await _of_key(session, authority.author.actor)
-        name = "The operator" if is_operator else "An administrator"
-        return Standing(tenant["name"], limits_of(tenant), permissions, None, name)
+        # Doors know a key for some seconds after its end; what it makes then would be ended by nobody.
+        key = await session.fetchrow(HOLD_KEY, authority.author.actor)
+        if key is None:
+            raise PermissionDenied("This key is not live any more.")
+        held = of_scopes(frozenset(Scope(scope) for scope in key["scopes"]))
+        return Standing(tenant["name"], limits_of(tenant), authority.permissions & held, None, "An administrator")
     row = await session.fetchrow(STANDING_OF, authority.person_id)
     if row is None:
         raise PermissionDenied("You are not a member of this tenant any more.")
     role = Role(row["role"])
     return Standing(tenant["name"], limits_of(tenant), ROLE_PERMISSIONS[role], role, row["name"])
-
-
-async def _of_key(session: Session, key_id: str) -> frozenset[Permission]:
-    """What a key may, which stays so until the transaction's end; nothing, once it was revoked."""
-    row = await session.fetchrow(HOLD_KEY, key_id)
-    return of_scopes(frozenset(Scope(scope) for scope in row["scopes"])) if row else frozenset()
 
 
 async def lock_members(session: Session) -> Any:
@@ -265,5 +265,9 @@ async def _end(session: Session, author: Author, member: Member, action: str) ->
     ended = await revoke_sessions(
         session, person_id=member.person_id, tenant_id=author.tenant_id, reason="not_a_member"
     )
-    diff = {"role": [member.role.value, None], "email": [member.email, None], "sessions": [str(id) for id in ended]}
+    diff = {
+        "role": [member.role.value, None],
+        "email": [member.email, None],
+        "sessions": [str(one.id) for one in ended],
+    }
     await audit(session, author, action, f"person:{member.person_id}", diff)

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from core.database import Database
-from core.errors import Misconfigured
+from core.errors import BadInput, Misconfigured
 from core.mail import MailKind, Message, is_of_use, unseal_text
 from core.queries import named
 from core.smtp import Outcome, PutOff, Refused
@@ -31,6 +31,7 @@ LEASE = timedelta(minutes=2)
 # A greylisting server takes the second attempt after a few minutes; none is overrun by the later ones.
 FIRST_RETRY, LAST_RETRY = timedelta(seconds=30), timedelta(hours=1)
 TOO_LATE = "its link has ended; it could not be sent in time"
+TRIED_FOR_LONG = "it was tried for as long as it is worth, and no worker could say what came of it"
 KEPT = timedelta(days=30)
 # What nobody was to be told of, such as a reset for an address that nobody has.
 KEPT_UNSENT = timedelta(days=1)
@@ -81,12 +82,16 @@ async def claim(database: Database, master_key: bytes) -> Claimed | None:
         if not is_of_use(kind, row["created_at"]):
             await _give_up(database, row["id"], row["attempts"], TOO_LATE)
             continue
+        if row["is_past"]:
+            # Nobody settled the attempt before: what ends a worker each time is not tried for ever.
+            await _give_up(database, row["id"], row["attempts"], row["last_error"] or TRIED_FOR_LONG)
+            continue
         try:
             subject, text = unseal_text(row["sealed"], row["id"], master_key)
-        except Misconfigured as error:
+            message = Message(kind=kind, recipient=row["recipient"], subject=subject, text=text)
+        except (Misconfigured, BadInput) as error:
             await _give_up(database, row["id"], row["attempts"], error.message)
             continue
-        message = Message(kind=kind, recipient=row["recipient"], subject=subject, text=text)
         return Claimed(row["id"], message, row["attempts"])
 
 

@@ -9,14 +9,14 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from core.acceptance import invalid_link
-from core.audit import Author, audit
 from core.database import Database
 from core.link_tokens import LinkKind, hash_of, new_token
 from core.mail import MailKind, Message, put_message
+from core.own_sessions import entries_of
 from core.passwords import Passwords, checked_password
 from core.people import checked_email, set_password
 from core.queries import named
-from core.sessions import revoke_sessions
+from core.sessions import Entry, revoke_sessions, tell
 from core.settings import Settings
 from core.tenancy import PersonId, TenantId
 
@@ -34,6 +34,7 @@ LIFE = timedelta(hours=1)
 PAUSE = timedelta(minutes=5)
 MOST_A_DAY = 6
 PATH = "/auth/reset"
+PASSWORD_RESET = "password_reset"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +99,7 @@ async def reset_password(
             raise invalid_link()
         await set_password(session, reset.person_id, password_hash)
         await session.execute(END, reset.person_id)
-        await revoke_sessions(session, person_id=reset.person_id, reason="password_reset")
-        # By their ids, so that two resets at once take the tenants' trails in one order.
-        for row in await session.fetch(LIST_TENANTS, reset.person_id):
-            actor = f"person:{reset.person_id}"
-            author = Author(TenantId(UUID(int=row["tenant_id"].int)), actor, request_id)
-            await audit(session, author, "person.reset_password", actor, {"sessions": "ended"})
+        ended = await revoke_sessions(session, person_id=reset.person_id, reason=PASSWORD_RESET)
         message = Message(
             kind=MailKind.PASSWORD_CHANGED,
             recipient=reset.email,
@@ -113,6 +109,12 @@ async def reset_password(
             "reads this mailbox.\n",
         )
         await put_message(session, message, tenant_id=None, master_key=settings.master_key_bytes())
+        tenants = [
+            TenantId(UUID(int=row["tenant_id"].int)) for row in await session.fetch(LIST_TENANTS, reset.person_id)
+        ]
+        subject = f"person:{reset.person_id}"
+        told = [Entry(tenant_id, "person.reset_password", subject) for tenant_id in tenants]
+        await tell(session, reset.person_id, request_id, [*told, *entries_of(ended, PASSWORD_RESET)])
 
 
 def _why_never(row: Any) -> str:

@@ -13,7 +13,7 @@ from core.database import Database, Session
 from core.errors import BadInput, Conflict
 from core.permissions import Role
 from core.queries import named
-from core.tenancy import PersonId, Tenant, TenantId, checked_name
+from core.tenancy import ENCODED_WORD, PersonId, Tenant, TenantId, checked_name
 
 FIND_BY_EMAIL = named("people", "find_person_by_email")
 FIND = named("people", "find_person")
@@ -62,10 +62,10 @@ def checked_email(text: str) -> str:
     """
     email = text.strip().lower() if len(text) <= 2 * MAX_EMAIL_LENGTH else ""
     local, _, domain = email.rpartition("@")
-    is_good = len(email) <= MAX_EMAIL_LENGTH and len(local) <= MAX_LOCAL_LENGTH
+    is_good = len(email) <= MAX_EMAIL_LENGTH and len(local) <= MAX_LOCAL_LENGTH and ENCODED_WORD not in local
     if not (is_good and email.isascii() and _LOCAL.fullmatch(local) and _DOMAIN.fullmatch(domain)):
         raise BadInput(
-            "The e-mail must be of the form name@host.example, at most 254 characters of ASCII.",
+            f"The e-mail must be of the form name@host.example, at most 254 ASCII characters, without {ENCODED_WORD}.",
             code="bad_email",
             field="email",
         )
@@ -118,7 +118,12 @@ async def find_person(database: Database, person_id: PersonId) -> Person | None:
 async def list_memberships(database: Database, person_id: PersonId) -> list[Membership]:
     """A person's tenants, the last used first, then the oldest membership."""
     async with database.as_doorkeeper() as session:
-        return [membership_of(row) for row in await session.fetch(LIST_MEMBERSHIPS, person_id)]
+        return await memberships_of(session, person_id)
+
+
+async def memberships_of(session: Session, person_id: PersonId) -> list[Membership]:
+    """The same within a transaction of the doorkeeper's."""
+    return [membership_of(row) for row in await session.fetch(LIST_MEMBERSHIPS, person_id)]
 
 
 async def list_memberships_by_slug(

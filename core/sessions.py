@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+from joserfc.jwk import RSAKey
+
 from core.audit import Author, audit
 from core.database import Database, Session
 from core.errors import NotFound, PermissionDenied, Unauthenticated
-from core.people import Membership, membership_of
+from core.people import Membership, membership_of, memberships_of
 from core.queries import named
 from core.refresh_tokens import RefreshToken
 from core.settings import Settings
@@ -61,6 +63,8 @@ class OpenedSession:
     expires_at: datetime
     is_locked: bool
     expires_in: int = ACCESS_SECONDS
+    # The person's, from the same moment; read at a refresh alone.
+    memberships: tuple[Membership, ...] = ()
 
 
 async def open_session(
@@ -134,8 +138,12 @@ async def insert_session(
 
 
 async def opened(database: Database, settings: Settings, fresh: FreshSession) -> OpenedSession:
-    """The tokens of a session that was just written or refreshed."""
-    access = await access_token(database, settings, fresh.session_id, fresh.person_id, fresh.tenant_id)
+    """The tokens of a session that was just written."""
+    return _opened(await signing_key(database, settings.master_key_bytes()), settings, fresh)
+
+
+def _opened(key: RSAKey, settings: Settings, fresh: FreshSession) -> OpenedSession:
+    access = _signed(key, settings, fresh.session_id, fresh.person_id, fresh.tenant_id)
     return OpenedSession(
         fresh.session_id, fresh.person_id, fresh.tenant_id, fresh.token.text, access, fresh.expires_at, fresh.is_locked
     )
@@ -145,7 +153,10 @@ async def access_token(
     database: Database, settings: Settings, session_id: SessionId, person_id: PersonId, tenant_id: TenantId
 ) -> str:
     """An access token of a session, good for ten minutes in that one tenant."""
-    key = await signing_key(database, settings.master_key_bytes())
+    return _signed(await signing_key(database, settings.master_key_bytes()), settings, session_id, person_id, tenant_id)
+
+
+def _signed(key: RSAKey, settings: Settings, session_id: SessionId, person_id: PersonId, tenant_id: TenantId) -> str:
     return issue(
         key,
         issuer=settings.public_base,
@@ -164,12 +175,18 @@ async def refresh_session(database: Database, settings: Settings, text: str, ori
         Unauthenticated: `invalid_token`, `session_expired` or `session_revoked`.
     """
     token = RefreshToken.parse(text)
+    # All that is needed is read before the rotation is committed: who got no answer to it and asks again after the
+    # grace is taken for a thief.
+    key = await signing_key(database, settings.master_key_bytes())
+    memberships: tuple[Membership, ...] = ()
     # A refusal that ends the session is raised once its transaction is committed.
     async with database.as_doorkeeper(is_write=True) as session:
         outcome = await _rotate(session, token, origin)
+        if isinstance(outcome, FreshSession):
+            memberships = tuple(await memberships_of(session, outcome.person_id))
     if isinstance(outcome, Unauthenticated):
         raise outcome
-    return await opened(database, settings, outcome)
+    return replace(_opened(key, settings, outcome), memberships=memberships)
 
 
 async def _rotate(session: Session, token: RefreshToken, origin: Origin) -> FreshSession | Unauthenticated:

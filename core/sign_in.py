@@ -85,7 +85,7 @@ class SignIn:
     async def refreshed(self, token: str, origin: Origin) -> SignedIn:
         """New tokens for a refresh token; errors as `refresh_session`."""
         session = await refresh_session(self._database, self._settings, token, origin)
-        memberships = await list_memberships(self._database, session.person_id)
+        memberships = list(session.memberships)
         for membership in memberships:
             if membership.tenant.id == session.tenant_id:
                 return SignedIn(session, membership, [membership] if session.is_locked else memberships)

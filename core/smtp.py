@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from email.errors import MessageError
 from email.message import EmailMessage
 
 import aiosmtplib
@@ -60,7 +61,7 @@ class SmtpConnection:
             async with asyncio.timeout(SEND_SECONDS):
                 await self.client.send_message(message, sender=sender, recipients=[recipient])
             return Sent()
-        except (aiosmtplib.SMTPException, OSError, TimeoutError, ValueError) as error:
+        except (aiosmtplib.SMTPException, OSError, TimeoutError, ValueError, MessageError) as error:
             return _outcome_of(error)
 
     @property
@@ -105,7 +106,7 @@ def _outcome_of(error: Exception) -> Outcome:
             reason = "; ".join(_told(refusal) for refusal in refusals)
         case aiosmtplib.SMTPRecipientRefused() | aiosmtplib.SMTPDataError():
             is_final, reason = error.code >= 500, _told(error)
-        case aiosmtplib.SMTPNotSupported() | ValueError():
+        case aiosmtplib.SMTPNotSupported() | ValueError() | MessageError():
             is_final, reason = True, _told(error)
         case _:
             is_final, reason = False, _told(error)

@@ -27,6 +27,8 @@ PersonId = NewType("PersonId", UUID)
 SessionId = NewType("SessionId", UUID)
 
 MAX_NAME_LENGTH = 200
+# Begins an encoded word (RFC 2047, 2), which in a header stands for any characters, ends of lines too.
+ENCODED_WORD = "=?"
 SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
@@ -201,8 +203,11 @@ def checked_name(name: str) -> str:
     """A name that people read.
 
     Raises:
-        BadInput: more than 200 characters, or some that cannot be printed.
+        BadInput: more than 200 characters, some that cannot be printed, or the beginning of an encoded word.
     """
-    if len(name) > MAX_NAME_LENGTH or not name.isprintable():
-        raise BadInput(f"A name has at most {MAX_NAME_LENGTH} characters, all of them printable.", field="name")
+    if len(name) > MAX_NAME_LENGTH or not name.isprintable() or ENCODED_WORD in name:
+        raise BadInput(
+            f"A name has at most {MAX_NAME_LENGTH} characters, all of them printable, and no {ENCODED_WORD}.",
+            field="name",
+        )
     return name

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from email.message import EmailMessage
 
 from core.database import Database
 from core.mail_server import MailServer, check_sender
-from core.outbox import claim, forget_messages, settle
+from core.outbox import Claimed, claim, forget_messages, settle
 from core.settings import Settings
-from core.smtp import Outcome, PutOff, Sent, connected
+from core.smtp import MAX_REASON_LENGTH, Outcome, PutOff, Refused, Sent, connected
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +42,11 @@ class MailSender:
         is_well, claimed, count = True, first, 0
         async with connected(self._server) as connection:
             while True:
-                mime = claimed.message.to_mime(claimed.id, self._from)
-                outcome: Outcome = await connection.send(mime, sender=sender, recipient=claimed.message.recipient)
+                mime = _written(claimed, self._from)
+                if isinstance(mime, Refused):
+                    outcome: Outcome = mime
+                else:
+                    outcome = await connection.send(mime, sender=sender, recipient=claimed.message.recipient)
                 await settle(self._database, claimed, outcome)
                 self._tell(str(claimed.id), claimed.attempt, outcome)
                 is_well = is_well and not isinstance(outcome, PutOff)
@@ -66,3 +70,14 @@ class MailSender:
         elif isinstance(outcome, PutOff):
             extra = {"action": "send_mail", "message_id": message_id, "attempts": attempt, "reason": outcome.reason}
             log.warning("mail is put off", extra=extra)
+
+
+def _written(claimed: Claimed, sender: str) -> EmailMessage | Refused:
+    """A message as it is sent, or why it never can be. Whatever the library raises of a text, the other messages go on:
+    its parser of headers knows IndexError and others beside its own errors."""
+    try:
+        mime = claimed.message.to_mime(claimed.id, sender)
+        mime.as_bytes()
+    except Exception as error:
+        return Refused(f"it cannot be written: {type(error).__name__}: {error}"[:MAX_REASON_LENGTH])
+    return mime

@@ -35,13 +35,12 @@ class InitialAccess(Enum):
 
 
 @shown_to(Permission.QUESTIONS_READ)
-@strawberry.type(description="One line of an access list: exactly one of `member`, `role`, `everyone` and `key`.")
+@strawberry.type(description="One line of an access list: exactly one of `member`, `role` and `everyone`.")
 class AccessEntry:
     level: AccessLevelType = strawberry.field(description="What the grantee may.")  # type: ignore[valid-type]
     member: strawberry.ID | None = strawberry.field(description="A member, by its global id.")
     role: RoleType | None = strawberry.field(description="Members of this role, and of those above it.")  # type: ignore[valid-type]
     everyone: bool = strawberry.field(description="Whether it is for all of the tenant.")
-    key: str | None = strawberry.field(description="An API key, by its id.")
 
 
 @strawberry.input(description="One line of an access list: exactly one of `member`, `role` and `everyone: true`.")
@@ -80,5 +79,4 @@ def _entry(grant: Grant) -> AccessEntry:
         member=strawberry.ID(global_id("Member", name)) if kind == "person" else None,
         role=Role(name) if kind == "role" else None,
         everyone=kind == EVERYONE,
-        key=kind if kind.startswith("key_") else None,
     )

@@ -6,13 +6,14 @@ INSERT INTO outbox (id, tenant_id, kind, recipient, sealed, give_up_at, given_up
 VALUES ($1, $2, $3, $4, $5, now() + $6::interval, CASE WHEN $7::text = '' THEN NULL ELSE now() END, $7);
 
 -- claim_message(lease)
--- The message that is due longest, for one worker alone; others skip it, now and until the lease ends.
+-- The message that is due longest, for one worker alone; others skip it, now and until the lease ends. `is_past`: it was
+-- tried, and its time is over.
 UPDATE outbox SET attempts = attempts + 1, next_attempt_at = now() + $1::interval
 WHERE id = (
     SELECT id FROM outbox WHERE sent_at IS NULL AND given_up_at IS NULL AND next_attempt_at <= now()
     ORDER BY next_attempt_at LIMIT 1 FOR UPDATE SKIP LOCKED
 )
-RETURNING id, kind, recipient, sealed, attempts, created_at;
+RETURNING id, kind, recipient, sealed, attempts, created_at, last_error, attempts > 1 AND give_up_at <= now() AS is_past;
 
 -- settle_sent(id, attempt)
 -- It is on its way: the link is nobody's but the recipient's from now on.

@@ -36,5 +36,5 @@ RETURNING person_id;
 UPDATE password_resets SET used_at = now() WHERE person_id = $1 AND used_at IS NULL;
 
 -- list_tenants_of(person_id)
--- The tenants of a person, by id.
-SELECT tenant_id FROM members WHERE person_id = $1 ORDER BY tenant_id;
+-- The tenants of a person.
+SELECT tenant_id FROM members WHERE person_id = $1;

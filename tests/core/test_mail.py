@@ -19,7 +19,9 @@ def message(**given: str) -> Message:
 
 @pytest.mark.parametrize(
     "recipient",
-    ["", "ada", "a@b@c", "ada@example.com\r\nBcc: eve@evil.test", "ada@example.com,eve@evil.test", "<ada@example.com>",
+    ["", "ada", "a@b@c", "=?utf-8?q??=@corp.com",
+     "ada@example.com\r\nBcc: eve@evil.test", "ada@example.com,eve@evil.test",
+     "<ada@example.com>",
      "ada@example.com>\r\nDATA", "ada @example.com", '"a"@example.com', "ada@exämple.com", "x" * 65 + "@example.com"],
 )  # fmt: skip
 def test_a_recipient_is_one_address_and_nothing_else(recipient: str) -> None:
@@ -27,7 +29,18 @@ def test_a_recipient_is_one_address_and_nothing_else(recipient: str) -> None:
         message(recipient=recipient)
 
 
-@pytest.mark.parametrize("subject", ["a\r\nBcc: eve@evil.test", "a\nb", "a\x00b", "x" * 201, "a\u2028b"])
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "a\r\nBcc: eve@evil.test",
+        "a\nb",
+        "a\x00b",
+        "x" * 201,
+        "a\u2028b",
+        "=?utf-8?q?a=0D=0ABcc:_victim=40x.org=0D=0A=0D=0Ahello?=",
+        "Hi =?utf-8?b?DQo=?=",
+    ],
+)
 def test_a_subject_is_one_line(subject: str) -> None:
     with pytest.raises(BadInput):
         message(subject=subject)
@@ -36,6 +49,13 @@ def test_a_subject_is_one_line(subject: str) -> None:
 def test_a_subject_of_any_script_is_one_encoded_header() -> None:
     text = message(subject="Grüße, 東京").to_mime(uuid4(), "Zoë <cm@example.com>").as_bytes()
     assert text.isascii() and text.count(b"\r\nSubject: =?utf-8?") == 1
+
+
+def test_a_header_that_is_more_than_one_line_is_not_written_whatever_came_before() -> None:
+    unchecked = message()
+    object.__setattr__(unchecked, "subject", "=?utf-8?q?a=0D=0ABcc:_victim=40x.org?=")
+    with pytest.raises(BadInput, match="one line"):
+        unchecked.to_mime(uuid4(), "cm@example.com")
 
 
 def test_a_text_is_sealed_to_its_message() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 
 from core.api_keys import revoke_key
+from core.audit import Author
 from core.database import Database, as_owner
 from core.errors import CloudMetricsError, Conflict, NotFound, PermissionDenied
 from core.invitations import InvitationState, invite_member, load_invitations
@@ -169,11 +171,13 @@ async def test_a_removed_member_loses_its_sessions_here_and_no_others_and_its_in
     owner = await make_member(database, tenant, Role.OWNER)
     admin = await make_member(database, tenant, Role.ADMIN)
     await join(database, other, admin.person_id, Role.OWNER)
-    for where in (tenant, tenant, other):
+    opened = [
         await open_session(
             database, settings, person_id=admin.person_id, tenant_id=where.id, method="password", address="", agent="",
             locked=False,
-        )  # fmt: skip
+        )
+        for where in (tenant, tenant, other)
+    ]  # fmt: skip
     issued = await invite_member(database, settings, as_member(tenant, admin), "friend@example.com", Role.ADMIN)
     (seen,) = await load_members(database, tenant.id, [admin.person_id])
     assert seen is not None and seen.last_seen_at is not None
@@ -184,6 +188,11 @@ async def test_a_removed_member_loses_its_sessions_here_and_no_others_and_its_in
             "SELECT tenant_id FROM sessions WHERE person_id = $1 AND revoked_at IS NULL", admin.person_id
         )
     assert [row["tenant_id"] for row in live] == [other.id]
+    assert (f"person:{owner.person_id}", "member.remove", f"person:{admin.person_id}") in await trail(settings, tenant)
+    async with as_owner(settings.app_url) as connection:
+        await connection.execute("SELECT set_config('app.current_tenant', $1, false)", str(tenant.id))
+        diff = await connection.fetchval("SELECT diff FROM audit_log WHERE action = 'member.remove'")
+    assert set(json.loads(diff)["sessions"]) == {str(one.session_id) for one in opened[:2]}
     (invitation,) = await load_invitations(database, tenant.id, [issued.invitation.id])
     assert invitation is not None and invitation.state is InvitationState.REVOKED
     with pytest.raises(PermissionDenied):
@@ -267,6 +276,24 @@ async def test_the_operator_names_a_member_by_its_address_or_its_id(
             )
     with pytest.raises(Conflict, match="by its id"):
         await find_member(database, tenant.id, "twin@example.com")
+
+
+async def test_a_key_that_was_revoked_leaves_no_open_invitations_and_makes_none(
+    database: Database, settings: Settings, tenant: Tenant
+) -> None:
+    made, _ = await make_key(database, settings, tenant, scopes=frozenset({Scope.ADMIN}))
+    other, _ = await make_key(database, settings, tenant, scopes=frozenset({Scope.ADMIN}))
+    issued = []
+    for key in (made, other):
+        authority = Authority.of(Principal.of_key(tenant, key.id, key.scopes), "request-1")
+        issued.append(await invite_member(database, settings, authority, f"{key.id}@example.com".lower(), Role.ADMIN))
+    await revoke_key(database, tenant.id, made.id, Author.operator(tenant.id))
+    found = await load_invitations(database, tenant.id, [one.invitation.id for one in issued])
+    assert [one and one.state for one in found] == [InvitationState.REVOKED, InvitationState.OPEN]
+    # The door may know the key for some seconds more.
+    late = Authority.of(Principal.of_key(tenant, made.id, made.scopes), "request-2")
+    with pytest.raises(PermissionDenied):
+        await invite_member(database, settings, late, "late@example.com", Role.ADMIN)
 
 
 async def test_members_come_page_by_page_and_by_a_part_of_the_name(database: Database, tenant: Tenant) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
 from core.attempts import Attempts
-from core.database import Database
-from core.errors import BadInput, CloudMetricsError, Conflict, Unauthenticated
+from core.database import Database, Session
+from core.errors import BadInput, CloudMetricsError, Conflict, DatabaseUnavailable, Unauthenticated
 from core.own_sessions import Own, list_sessions
 from core.passwords import Passwords, Verified
 from core.ratelimit import RateLimiter
@@ -72,6 +73,38 @@ async def test_who_was_verified_before_a_change_does_not_get_in_after_it(
     with pytest.raises(Unauthenticated):
         await slow
     assert await list_sessions(database, Own(person.id), 10) == []
+
+
+class AwayAfterAWrite(Database):
+    """A database that goes away as soon as it has committed something."""
+
+    is_away = False
+
+    @asynccontextmanager
+    async def as_doorkeeper(self, *, is_write: bool = False) -> AsyncIterator[Session]:
+        if self.is_away:
+            raise DatabaseUnavailable(retry_after=2.0)
+        async with super().as_doorkeeper(is_write=is_write) as session:
+            yield session
+        self.is_away = is_write
+
+
+async def test_a_database_that_goes_away_after_a_rotation_costs_nobody_its_session(
+    sign_in: SignIn, passwords: Waiting, settings: Settings, database: Database, tenant: Tenant
+) -> None:
+    """The new tokens are answered: who got a refusal and asked again later would be taken for a thief."""
+    person = await make_person(database, tenant)
+    first = await sign_in.by_password(person.email, PASSWORD, None, Origin("192.0.2.5", "x"))
+    failing = AwayAfterAWrite(settings, pool_size=2)
+    limiter = RateLimiter(settings.redis_url)
+    try:
+        again = SignIn(failing, settings, passwords, Attempts(limiter))
+        second = await again.refreshed(first.session.refresh_token, Origin("192.0.2.5", "x"))
+    finally:
+        await failing.close()
+        await limiter.close()
+    assert failing.is_away and second.membership.tenant == tenant
+    assert second.session.refresh_token != first.session.refresh_token
 
 
 async def test_of_changes_at_once_one_counts(sign_in: SignIn, database: Database, tenant: Tenant) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from email.errors import MessageError
+from email.message import EmailMessage
 from uuid import uuid4
 
 import pytest
@@ -15,7 +18,7 @@ from cryptography.x509.oid import NameOID
 
 from core.mail import MailKind, Message
 from core.mail_server import MailServer
-from core.smtp import Outcome, PutOff, Sent, connected
+from core.smtp import Outcome, PutOff, Refused, Sent, connected
 from tests.pipeline.smtp_server import Mailbox, encrypted, serving
 
 MESSAGE = Message(kind=MailKind.INVITATION, recipient="ada@example.com", subject="Hello", text="Text\n")
@@ -85,6 +88,19 @@ async def test_a_server_elsewhere_that_offers_no_starttls_gets_nothing() -> None
         outcome = await send(server_at(mailbox.port))
         assert isinstance(outcome, PutOff) and mailbox.attempts == 0
         assert await send(server_at(mailbox.port, starttls=False)) == Sent()
+
+
+class Unwritable(EmailMessage):
+    """What cannot be written, as newer Pythons say of a header that is more than one line (CVE-2024-6923)."""
+
+    def raw_items(self) -> Iterator[tuple[str, str]]:
+        raise MessageError("Subject has an end of line within")
+
+
+async def test_a_header_that_the_library_refuses_to_write_is_final() -> None:
+    async with serving(Mailbox()) as mailbox, connected(server_at(mailbox.port, starttls=False)) as connection:
+        outcome = await connection.send(Unwritable(), sender="cm@example.com", recipient=MESSAGE.recipient)
+    assert isinstance(outcome, Refused) and "end of line" in outcome.reason and mailbox.messages == []
 
 
 async def test_tls_from_the_start(certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import logging
 from datetime import timedelta
+from email.message import EmailMessage
 from uuid import UUID
 
 import pytest
@@ -203,6 +204,48 @@ async def test_another_master_key_stops_no_worker(settings: Settings, database: 
     async with as_owner(settings.writer_url) as connection:
         given_up = await connection.fetchrow("SELECT * FROM outbox WHERE recipient = 'lost@example.com'")
     assert given_up["given_up_at"] is not None and "MASTER_KEY" in given_up["last_error"]
+
+
+async def test_a_message_that_cannot_be_written_is_given_up_and_the_others_go_on(
+    settings: Settings, database: Database, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await put(database, settings, tenant, "odd@example.com")
+    await put(database, settings, tenant, "stored@example.com")
+    await put(database, settings, tenant, "good@example.com")
+    async with as_owner(settings.writer_url) as connection:
+        # As one that an earlier version let in.
+        stored = "UPDATE outbox SET recipient = '=?utf-8?q??=@corp.com' WHERE recipient = 'stored@example.com'"
+        await connection.execute(stored)
+    write = Message.to_mime
+
+    def failing(message: Message, message_id: UUID, sender: str) -> EmailMessage:
+        # What Python's parser of addresses raised of such a recipient.
+        return [][0] if message.recipient == "odd@example.com" else write(message, message_id, sender)
+
+    monkeypatch.setattr(Message, "to_mime", failing)
+    async with serving(Mailbox()) as mailbox:
+        assert await sender_to(settings, database, mailbox.port).send_due() == LOOK_SECONDS
+    assert mailbox.recipients == ["good@example.com"]
+    kept = {message.recipient: message for message in await outbox(database, settings, tenant)}
+    assert kept["odd@example.com"].state is kept["=?utf-8?q??=@corp.com"].state is MessageState.GIVEN_UP
+    assert "IndexError" in kept["odd@example.com"].last_error
+    assert "recipient" in kept["=?utf-8?q??=@corp.com"].last_error
+
+
+async def test_a_message_that_ends_its_worker_each_time_is_not_tried_for_ever(
+    settings: Settings, database: Database, tenant: Tenant
+) -> None:
+    await put(database, settings, tenant)
+    key = settings.master_key_bytes()
+    assert await claim(database, key) is not None
+    await make_due(settings)
+    assert await claim(database, key) is not None, "within its time it is taken again"
+    async with as_owner(settings.writer_url) as connection:
+        await connection.execute("UPDATE outbox SET give_up_at = now() WHERE sent_at IS NULL")
+    await make_due(settings)
+    assert await claim(database, key) is None
+    (kept,) = await outbox(database, settings, tenant)
+    assert kept.state is MessageState.GIVEN_UP and kept.attempts == 3
 
 
 def test_pauses_double_up_to_an_hour() -> None:

@@ -25,7 +25,7 @@ from core.sessions import OpenedSession, open_session, revoke_sessions
 from core.settings import Settings
 from core.signing_keys import list_signing_keys, rotate_signing_key, signing_key, states_of
 from core.tenancy import Tenant, Tier
-from core.tokens import issue
+from core.tokens import issue, new_key
 from tests.conftest import PASSWORD, make_key, make_person
 from tests.web.conftest import Client, RunningWeb
 from web.auth import sessions as ring_module
@@ -458,6 +458,51 @@ async def test_while_the_database_is_away_who_was_seen_goes_on_and_nobody_else(
         with pytest.raises(Unauthenticated):
             await ring.by_token(seen.access_token)
     finally:
+        await database.close()
+
+
+class Stuck(Database):
+    """A database that answers nobody once it is stuck, and tells that somebody asked."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings, pool_size=2)
+        self.is_stuck = False
+        self.was_asked, self.go_on = asyncio.Event(), asyncio.Event()
+
+    @asynccontextmanager
+    async def as_doorkeeper(self, *, is_write: bool = False) -> AsyncIterator[Session]:
+        if self.is_stuck:
+            self.was_asked.set()
+            await self.go_on.wait()
+        async with super().as_doorkeeper(is_write=is_write) as session:
+            yield session
+
+
+async def test_a_made_up_key_makes_nobody_wait_who_is_signed_in(
+    settings: Settings, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("FRESH_SECONDS", "LOOK_UP_SECONDS"):
+        monkeypatch.setattr(ring_module, name, 600.0)
+    database = Stuck(settings)
+    try:
+        person = await make_person(database, tenant)
+        opened = await locked(settings, database, tenant, person.id)
+        ring = SessionRing(database, settings.public_base)
+        await ring.by_token(opened.access_token)
+        who = {"person_id": person.id, "session_id": opened.session_id, "tenant_id": tenant.id}
+        made_up = issue(new_key(), issuer=settings.public_base, now=int(time.time()), **who)  # type: ignore[arg-type]
+        database.is_stuck = True
+        stranger = asyncio.create_task(ring.by_token(made_up))
+        await database.was_asked.wait()
+        signed_in = asyncio.create_task(ring.by_token(opened.access_token))
+        await asyncio.wait({signed_in}, timeout=10)
+        assert signed_in.done() and not stranger.done()
+        assert (await signed_in).principal.person_id == person.id
+        database.go_on.set()
+        with pytest.raises(Unauthenticated):
+            await stranger
+    finally:
+        database.go_on.set()
         await database.close()
 
 

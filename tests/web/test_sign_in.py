@@ -18,6 +18,8 @@ from core.database import Database, as_owner
 from core.permissions import Role
 from core.settings import Settings
 from core.tenancy import Tenant, Tier
+from core.topics import bucket_key
+from core.valkey import open_valkey
 from tests.conftest import PASSWORD, make_person
 from tests.web.conftest import Client, RunningWeb
 from web.auth.cookies import dropped, put_refresh_token
@@ -274,6 +276,29 @@ async def test_refreshing_gives_the_same_shape_and_a_reuse_ends_the_session(
         )
     assert row["tenant_id"] == tenant.id and "token_reused" in row["diff"] and client.address in row["diff"]
     assert row["request_id"] == stolen.headers["x-request-id"]
+
+
+async def test_a_flood_of_refresh_tokens_is_refused_before_the_database_is_asked(
+    web: RunningWeb, client: Client, database: Database, tenant: Tenant, superuser_url: str
+) -> None:
+    person = await make_person(database, tenant)
+    token = (await client.login(person.email))["refresh_token"]
+    valkey = open_valkey(web.settings.redis_url, seconds=5.0)
+    try:
+        for path in ("/auth/refresh", "/auth/logout"):
+            # As after a flood: there is nothing in the address's bucket, until it is looked at.
+            emptied = {"tokens": "-6000", "at": str((await valkey.time())[0])}
+            await valkey.hset(bucket_key(f"tokens:address:{client.address}"), mapping=emptied)
+            answer = await client.post(path, {"refresh_token": token})
+            assert (answer.status_code, code_of(answer)) == (429, "rate_limited")
+            assert int(answer.headers["retry-after"]) >= 1
+    finally:
+        await valkey.aclose()
+    async with as_owner(superuser_url) as connection:
+        row = await connection.fetchrow("SELECT rotated_at, revoked_at FROM sessions WHERE person_id = $1", person.id)
+    assert (row["rotated_at"], row["revoked_at"]) == (None, None)
+    elsewhere = await Client(client.url, client.http).post("/auth/refresh", {"refresh_token": token})
+    assert elsewhere.status_code == 200
 
 
 @pytest.mark.parametrize("body", [{}, {"refresh_token": ""}, {"refresh_token": "x" * 10_000}, None])

@@ -111,18 +111,24 @@ class SessionRing:
         return found[1]
 
     async def _load_keys(self, *, since: float) -> None:
-        """Reads the keys, unless they were read since then: whoever waits shares one reading."""
-        async with self._loading:
-            if self._keys_read_at < since:
-                await asyncio.sleep(self._keys_read_at + RELOAD_SECONDS - time.monotonic())
-                self._keys_read_at = time.monotonic()
-                self._are_keys_away = False
-                try:
-                    self._keep(await answered_within(LOOK_UP_SECONDS, list_signing_keys(self._database)))
-                except DatabaseUnavailable:
-                    self._are_keys_away = True
+        """Reads the keys, unless they were read since then: whoever waits shares one reading. Who asks for nothing
+        newer than is there does not wait for it: made-up keys keep a reading under way all the time."""
+        if self._keys_read_at < since:
+            async with self._loading:
+                if self._keys_read_at < since:
+                    await self._read_keys()
         if self._are_keys_away and not self._keys:
             raise DatabaseUnavailable(retry_after=2.0)
+
+    async def _read_keys(self) -> None:
+        await asyncio.sleep(self._keys_read_at + RELOAD_SECONDS - time.monotonic())
+        began_at = time.monotonic()
+        try:
+            self._keep(await answered_within(LOOK_UP_SECONDS, list_signing_keys(self._database)))
+            self._are_keys_away = False
+        except DatabaseUnavailable:
+            self._are_keys_away = True
+        self._keys_read_at = began_at
 
     def _keep(self, listed: list[PublicKey]) -> None:
         known = self._keys

@@ -10,12 +10,12 @@ from starlette.responses import JSONResponse, Response
 
 from core.errors import Unauthenticated
 from core.people import Membership
-from core.sessions import close_session
+from core.sessions import Origin, close_session
 from core.sign_in import SignedIn
 from core.signing_keys import PUBLISHED_SECONDS
 from web.auth.cookies import dropped, put_refresh_token, refresh_token_of
 from web.auth.requests import NO_STORE, asked, is_browser, origin_of, refuse_other_sites
-from web.auth.strangers import refuse_stranger
+from web.auth.strangers import admit_holder
 from web.services import Services
 
 
@@ -49,27 +49,24 @@ class SignInDoor:
     async def refresh(self, request: Request) -> Response:
         """New tokens for a refresh token of the body, else of the cookie; its successor goes where it came from."""
         services = self._services
-        refuse_other_sites(request, services.settings)
+        origin = await self._admitted(request)
         given = await asked(request, _Token) if _has_body(request) else _Token()
         cookie = "" if given.refresh_token else refresh_token_of(request, services.settings)
-        origin = origin_of(request, services.settings)
         try:
             signed_in = await services.sign_in.refreshed(given.refresh_token or cookie, origin)
-        except Unauthenticated as refusal:
-            allowance, answer = await refuse_stranger(services.limiter, origin.address, refusal)
-            request.state.headers |= allowance.headers()
-            if cookie and answer is refusal:
+        except Unauthenticated:
+            if cookie:
                 request.state.headers["Set-Cookie"] = dropped(services.settings)
-            raise answer from None
+            raise
         return self.answer(signed_in, in_cookie=bool(cookie))
 
     async def logout(self, request: Request) -> Response:
         """Ends the session of a refresh token; 204 whether there was one or not."""
         services = self._services
-        refuse_other_sites(request, services.settings)
+        origin = await self._admitted(request)
         given = await asked(request, _Token) if _has_body(request) else _Token()
         token = given.refresh_token or refresh_token_of(request, services.settings)
-        await close_session(services.database, token, origin_of(request, services.settings))
+        await close_session(services.database, token, origin)
         return Response(status_code=204, headers={**NO_STORE, "Set-Cookie": dropped(services.settings)})
 
     async def published_keys(self, request: Request) -> Response:
@@ -78,6 +75,13 @@ class SignInDoor:
         # The first sign-in makes the first key: nobody is to remember that there was none.
         kept = f"public, max-age={PUBLISHED_SECONDS}" if keys else "no-store"
         return JSONResponse({"keys": keys}, headers={"Cache-Control": kept})
+
+    async def _admitted(self, request: Request) -> Origin:
+        """Where a request with a refresh token comes from, once it is counted. Raises PermissionDenied, TooMany."""
+        refuse_other_sites(request, self._services.settings)
+        origin = origin_of(request, self._services.settings)
+        request.state.headers |= (await admit_holder(self._services.limiter, origin.address)).headers()
+        return origin
 
     def answer(self, signed_in: SignedIn, *, in_cookie: bool) -> Response:
         """The tokens of a session: the refresh token in a cookie, or else in the body."""

@@ -9,6 +9,23 @@ from core.ratelimit import Allowance, RateLimiter
 STRANGER_REQUESTS_PER_MINUTE = 600
 
 
+async def admit_holder(limiter: RateLimiter, address: str) -> Allowance:
+    """Takes one token of what an address may have of refresh tokens looked up, before one is: a made-up one costs as
+    much as a good one. A bucket of its own, so that whoever guesses keys signs nobody out.
+
+    Raises:
+        TooMany: with the seconds until the next.
+    """
+    allowance = await limiter.take(f"tokens:address:{network_of(address)}", STRANGER_REQUESTS_PER_MINUTE)
+    if not allowance.is_allowed:
+        raise TooMany(
+            f"More than {allowance.limit} requests a minute with refresh tokens from this address; wait "
+            f"{allowance.retry_after:.1f} s.",
+            retry_after=allowance.retry_after,
+        )
+    return allowance
+
+
 async def refuse_stranger(
     limiter: RateLimiter, address: str, refusal: CloudMetricsError
 ) -> tuple[Allowance, CloudMetricsError]:
