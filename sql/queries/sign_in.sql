@@ -71,6 +71,11 @@ WHERE tenant_id = (SELECT current_setting('app.current_tenant')::uuid) AND revok
         WHERE i.tenant_id = (SELECT current_setting('app.current_tenant')::uuid) AND i.connection_id = $1)
 RETURNING id;
 
+-- drop_attempts_of_connection(connection_id)
+-- The end of sign-ins by a connection that are under way.
+DELETE FROM sign_in_attempts
+WHERE tenant_id = (SELECT current_setting('app.current_tenant')::uuid) AND connection_id = $1;
+
 -- end_invitations_of_connection(connection_id)
 -- The end of open invitations that were made by those who came by a connection.
 UPDATE invitations SET revoked_at = now()

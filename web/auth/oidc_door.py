@@ -65,7 +65,7 @@ class OidcDoor:
         vouched = read_id_token(token, keys, expected)
         author = self._sign_in.author(connection, request)
         async with self._sign_in.services.database.as_tenant(connection.tenant_id, is_write=True) as session:
-            person_id = await recognise(session, author, connection.id, vouched)
+            person_id = await recognise(session, author, connection, vouched)
         return await self._sign_in.finished(request, connection, person_id, attempt.next)
 
     async def _attempt(self, request: Request, connection: SignInConnection, state: str) -> Attempt:

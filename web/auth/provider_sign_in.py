@@ -12,6 +12,7 @@ from starlette.responses import RedirectResponse, Response
 
 from core.audit import Author
 from core.errors import InvalidRequest, NotFound, TooMany
+from core.identities import confirm_session
 from core.networks import network_of
 from core.sessions import open_session
 from core.sign_in_attempts import Attempt, Purpose, await_attempt
@@ -115,6 +116,8 @@ class ProviderSignIn:
             agent=request.headers.get("user-agent", ""),
             locked=True,
         )
+        author = self.author(connection, request)
+        await confirm_session(services.database, author, connection, person_id, session.session_id)
         response = RedirectResponse(page, HTTPStatus.SEE_OTHER, {"Cache-Control": "no-store"})
         response.delete_cookie(self._cookie, path="/", httponly=True, samesite="lax", secure=self._is_secure)
         put_refresh_token(response, services.settings, session.refresh_token, session.expires_at)
