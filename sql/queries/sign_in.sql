@@ -94,6 +94,10 @@ RETURNING m.person_id;
 -- Which tenant's a connection is.
 SELECT tenant_id FROM sign_in_connections WHERE id = $1;
 
+-- tenant_to_show()
+-- What people call the tenant, and the name that it shares with none.
+SELECT name, slug FROM tenants WHERE id = (SELECT current_setting('app.current_tenant')::uuid);
+
 -- offered_connections(slug)
 -- What a tenant's sign-in page offers.
 SELECT c.tenant_id, c.id, c.kind, c.name FROM sign_in_connections c JOIN tenants t ON t.id = c.tenant_id

@@ -8,7 +8,7 @@ import base64
 import binascii
 from datetime import UTC, datetime
 from http import HTTPStatus
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
@@ -80,6 +80,9 @@ class SamlDoor:
                 field="connection",
             )  # fmt: skip
         connection = await self._sign_in.connection(str(chosen[0].id), ConnectionKind.SAML)
+        go_on = f"/auth/saml/{_slug(request)}/login?connection={connection.id}&next={quote(next_page, safe='')}"
+        if page := await self._sign_in.question(request, connection, go_on):
+            return page
         browser = self._sign_in.browser_of(request) or new_secret()
         job = Job(
             does="request", provider=self._provider(_slug(request)), idp=_idp(connection), relay_state=new_secret()
