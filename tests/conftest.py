@@ -128,7 +128,8 @@ def _serve(folder: DataFolder, timescaledb: str = "") -> Iterator[Servers]:
     finally:
         for process, signum in zip(processes, (signal.SIGTERM, signal.SIGINT), strict=True):
             process.send_signal(signum)
-            process.wait(10)
+            # A shutdown checkpoint of many databases takes its time on a busy disk.
+            process.wait(60)
 
 
 @pytest.fixture(scope="session")
