@@ -125,7 +125,9 @@ class ProviderDirectory:
     async def _renewed(self, provider: Provider, kept: _Kept | None, fresh: _Kept) -> _Kept:
         """The keys fetched again; those that are there while the provider is away."""
         try:
-            fresh.value = await self._key_fetches.of(provider.jwks_uri, lambda: self._fetch_keys(provider))
+            # Those that are there are renewed once in a while anyway.
+            fetches, is_spaced = self._key_fetches, kept is not None
+            fresh.value = await fetches.of(provider.jwks_uri, lambda: self._fetch_keys(provider), is_spaced=is_spaced)
         except Unavailable:
             if kept is None:
                 raise
@@ -151,10 +153,11 @@ class _Flights(Generic[T]):
         self._running: dict[str, asyncio.Task[T]] = {}
         self._failed: OrderedDict[str, _Kept] = OrderedDict()
 
-    async def of(self, address: str, fetch: Callable[[], Awaitable[T]]) -> T:
-        """What `fetch` gives; the errors that it raises, or raised the last time."""
+    async def of(self, address: str, fetch: Callable[[], Awaitable[T]], *, is_spaced: bool = False) -> T:
+        """What `fetch` gives; the errors that it raises, or raised the last time. `is_spaced`: who asks does so seldom
+        by itself, and is not to wait twice."""
         failed = self._failed.get(address)
-        if failed is not None and time.monotonic() - failed.at < FAILED_SECONDS:
+        if failed is not None and not is_spaced and time.monotonic() - failed.at < FAILED_SECONDS:
             error: CloudMetricsError = failed.value
             raise error.with_traceback(None)
         running = self._running.get(address)
