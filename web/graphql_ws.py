@@ -25,6 +25,7 @@ from core.errors import (
 from core.networks import network_of
 from core.tenancy import TenantId
 from web.auth.callers import Caller
+from web.auth.look_ups import UNCONFIRMED_SECONDS
 from web.auth.strangers import refuse_stranger
 from web.crowd import Crowd
 from web.errors import error_body, request_id_of, retry_headers, status_of
@@ -163,31 +164,32 @@ class Connection:
     async def _introduced(self) -> Caller:
         """Who the first message says it is; keys that are guessed count as they do in requests."""
         try:
-            return await self._door.identify(self._authorization)
+            return await self._door.identify(self._authorization, self._arrival.address)
         except DatabaseUnavailable:
             raise ProtocolViolation(1013, "Keys cannot be looked up right now; try again.") from None
-        except (Unauthenticated, PermissionDenied) as error:
+        except (Unauthenticated, PermissionDenied, TooMany) as error:
             _, answer = await refuse_stranger(self._door.services.limiter, self._arrival.address, error)
             raise ProtocolViolation(_code_of(answer), answer.message) from None
 
     async def _known(self) -> Caller:
         try:
-            return await self._door.identify(self._authorization)
-        except (Unauthenticated, PermissionDenied) as error:
+            return await self._door.identify(self._authorization, self._arrival.address)
+        except (Unauthenticated, PermissionDenied, TooMany) as error:
             raise ProtocolViolation(_code_of(error), error.message) from None
         except DatabaseUnavailable:
             raise ProtocolViolation(1013, "Keys cannot be looked up right now; try again.") from None
 
     async def _recheck(self, first: Caller) -> None:
         """A key or session that was revoked, a member that was removed, a role that was lowered and a token that has
-        expired end the socket, whatever it is doing."""
+        expired end the socket, whatever it is doing; so does a while in which they cannot be looked up."""
+        confirmed_at = time.monotonic()
         while True:
             await asyncio.sleep(RECHECK_SECONDS)
             try:
                 if first.expires_at is not None and first.expires_at <= time.time():
                     await self._speaker.close(4401, "The access token has expired; connect with a new one.")
                     return
-                if first.has_lost(await self._door.identify(self._authorization)):
+                if first.has_lost(await self._door.identify(self._authorization, self._arrival.address)):
                     await self._speaker.close(4403, "You may less than when you connected; connect again.")
                     return
             except Unauthenticated:
@@ -196,8 +198,12 @@ class Connection:
             except PermissionDenied as error:
                 await self._speaker.close(4403, error.message)
                 return
-            except DatabaseUnavailable:
-                continue
+            except (DatabaseUnavailable, TooMany):
+                if time.monotonic() - confirmed_at > UNCONFIRMED_SECONDS:
+                    await self._speaker.close(1013, "Keys cannot be looked up right now; try again.")
+                    return
+            else:
+                confirmed_at = time.monotonic()
 
     async def _handle(self, message: object) -> None:
         match message:
