@@ -14,8 +14,8 @@ from core.audit import Author, audit
 from core.database import Database, Session
 from core.errors import Conflict, NotFound, PermissionDenied
 from core.invitations import members_full
-from core.members import END_INVITATIONS, limits_of, lock_members
-from core.permissions import Role
+from core.members import END_INVITATIONS, Authority, limits_of, lock_members, stand
+from core.permissions import Permission, Role
 from core.queries import named
 from core.sessions import revoke_sessions
 from core.sign_in_connections import SignInConnection, lock_connection
@@ -156,14 +156,16 @@ async def load_identities(database: Database, tenant_id: TenantId, ids: Sequence
     return [found.get(id) for id in ids]
 
 
-async def delete_identity(database: Database, author: Author, id: UUID) -> None:
+async def delete_identity(database: Database, authority: Authority, id: UUID) -> None:
     """Forgets who somebody is, with its membership and sessions: the next sign-in by it is a first one.
 
     Raises:
         NotFound: the tenant has none with that id. Conflict: it is an owner's.
+        PermissionDenied: the authority may not, by what it is now.
     """
+    author = authority.author
     async with database.as_tenant(author.tenant_id, is_write=True) as session:
-        await lock_members(session)
+        (await stand(session, authority)).require(Permission.SIGN_IN_WRITE)
         row = await session.fetchrow(LOCK, id)
         if row is None:
             raise NotFound(f"There is no {KIND} with that id.", field="id")

@@ -11,12 +11,12 @@ from uuid import UUID, uuid4
 
 import msgspec
 
-from core.audit import Author, audit
+from core.audit import audit
 from core.database import Database, Session
 from core.errors import BadInput, Conflict, NotFound, PermissionDenied
 from core.keys import seal, unseal
-from core.members import lock_members
-from core.permissions import Role
+from core.members import Authority, stand
+from core.permissions import Permission, Role
 from core.queries import named
 from core.sign_in_rules import ConnectionKind, Preset, RoleRule
 from core.tenancy import Tenant, TenantId
@@ -160,13 +160,16 @@ async def load_connections(
     return [found.get(id) for id in ids]
 
 
-async def create_connection(database: Database, author: Author, connection: SignInConnection) -> SignInConnection:
+async def create_connection(database: Database, authority: Authority, connection: SignInConnection) -> SignInConnection:
     """A new connection.
 
     Raises:
+        PermissionDenied: the authority may not, by what it is now.
         Conflict: the name is taken, or there are 20 already.
     """
+    author = authority.author
     async with database.as_tenant(author.tenant_id, is_write=True) as session:
+        (await stand(session, authority)).require(Permission.SIGN_IN_WRITE)
         row = await session.fetchrow(COUNT)
         if row and row["count"] >= MAX_CONNECTIONS:
             raise Conflict(f"A tenant has at most {MAX_CONNECTIONS} sign-in connections; delete one.")
@@ -178,26 +181,25 @@ async def create_connection(database: Database, author: Author, connection: Sign
 
 
 async def update_connection(
-    database: Database,
-    author: Author,
-    id: UUID,
-    change: Callable[[SignInConnection], SignInConnection],
-    *,
-    may_make_owners: bool,
+    database: Database, authority: Authority, id: UUID, change: Callable[[SignInConnection], SignInConnection]
 ) -> SignInConnection:
     """Changes a connection. One that is disabled ends the sessions of those who came by it.
 
     Raises:
         NotFound: the tenant has none with that id. Conflict: the new name is taken.
-        PermissionDenied: an owner comes by it: who says who comes by it could come as that owner, or shut it out.
+        PermissionDenied: the authority may not, by what it is now; or an owner comes by it: who says who comes by it
+            could come as that owner, or shut it out.
     """
+    author = authority.author
     async with database.as_tenant(author.tenant_id, is_write=True) as session:
-        await lock_members(session)
+        standing = await stand(session, authority)
+        standing.require(Permission.SIGN_IN_WRITE)
         before = await lock_connection(session, id)
         wanted = change(before)
         if wanted.name != before.name:
             await _refuse_taken(session, wanted)
-        if _admits(wanted) != _admits(before) and not may_make_owners and await session.fetch(OWNERS_OF, id):
+        is_owner = Permission.OWNERS_WRITE in standing.permissions
+        if _admits(wanted) != _admits(before) and not is_owner and await session.fetch(OWNERS_OF, id):
             raise PermissionDenied("An owner signs in by this connection: only an owner changes who comes in by it.")
         row = await session.fetchrow(UPDATE, *_columns(wanted))
         assert row is not None
@@ -211,15 +213,16 @@ async def update_connection(
     return connection_of(row)
 
 
-async def delete_connection(database: Database, author: Author, id: UUID) -> None:
+async def delete_connection(database: Database, authority: Authority, id: UUID) -> None:
     """Ends a connection, and the sessions, memberships and open invitations of all who came by it.
 
     Raises:
-        NotFound: the tenant has none with that id.
+        NotFound: the tenant has none with that id. PermissionDenied: the authority may not, by what it is now.
         Conflict: an owner comes by it; the tenant could be left without one.
     """
+    author = authority.author
     async with database.as_tenant(author.tenant_id, is_write=True) as session:
-        await lock_members(session)
+        (await stand(session, authority)).require(Permission.SIGN_IN_WRITE)
         before = await lock_connection(session, id)
         if await session.fetch(OWNERS_OF, id):
             raise Conflict("An owner signs in by this connection; lower that owner's role first.")
