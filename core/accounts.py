@@ -15,6 +15,7 @@ from core.keys import ApiKey, hash_secret
 from core.partitioning import MAX_SUB_KEYS
 from core.permissions import Scope
 from core.queries import named
+from core.standing import require_author
 from core.tenancy import KeyId, KeyKind, Tenant, TenantId, Tier, checked_name, checked_slug
 
 FIND_BY_SECRET = named("keys", "find_key_by_secret")
@@ -151,11 +152,14 @@ async def rename_tenant(database: Database, tenant: Tenant, name: str, author: A
 
     Raises:
         BadInput: the name is empty, too long or cannot be printed.
+        PermissionDenied: the author may no more.
     """
     if not checked_name(name).strip():
         raise BadInput("A tenant's name has at least one character that can be seen.", field="name")
     async with database.as_tenant(tenant.id, is_write=True) as session:
+        # First, as it locks the tenant like whoever changes members does; undone when the author may no more.
         row = await session.fetchrow(RENAME_TENANT, tenant.id, name)
+        await require_author(session, author)
         if row is not None:
             await audit(session, author, "tenant.update", tenant.slug, {"name": [row["old_name"], name]})
     return replace(tenant, name=name)

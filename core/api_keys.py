@@ -10,12 +10,13 @@ from typing import Any, cast
 
 from core.audit import Author, audit
 from core.database import Database, Session
-from core.errors import BadInput, Conflict, NotFound
+from core.errors import BadInput, Conflict, NotFound, TooMany
 from core.key_requests import UNCHANGED, Grantor, KeyChange, KeyRequest, check_key_request
 from core.keys import hash_secret, new_key_id, new_secret, seal
 from core.members import END_INVITATIONS, lock_members
 from core.permissions import Scope
 from core.queries import named
+from core.standing import require_author
 from core.tenancy import KeyId, KeyKind, TenantId
 
 INSERT_KEY = named("api_keys", "insert_key")
@@ -27,11 +28,16 @@ UPDATE_KEY = named("api_keys", "update_key")
 REVOKE_KEY = named("api_keys", "revoke_key")
 LIST_KEYS = named("api_keys", "list_keys")
 COUNT_KEYS = named("api_keys", "count_keys")
+COUNT_MADE = named("api_keys", "count_made")
 FIND_KEYS = named("api_keys", "find_keys")
 LIST_LIVE_SECRETS = named("api_keys", "list_live_secrets")
 
 DEFAULT_OVERLAP = timedelta(hours=24)
 MAX_OVERLAP = timedelta(days=7)
+# Each key has buckets of its own, so as many keys as one likes would be as many requests. The operator is not bound.
+MAX_LIVE_KEYS = 100
+MAX_KEYS_A_DAY = 200
+DAY_RETRY_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +87,17 @@ async def create_key(
 
     Raises:
         BadInput: what was asked for does not go together; see `check_key_request`.
-        PermissionDenied: it is more than the asker has.
+        PermissionDenied: it is more than the asker has, or it has nothing any more.
+        Conflict, TooMany: the tenant has, or made today, as many as it may.
     """
     check_key_request(asked)
     grantor.check(asked.scopes, asked.expires_at)
     key_id = new_key_id()
     async with database.as_tenant(tenant_id, is_write=True) as session:
+        await lock_members(session)
+        await require_author(session, grantor.author)
+        if grantor.author.principal is not None:
+            await _require_room(session)
         await session.execute(
             INSERT_KEY,
             tenant_id,
@@ -119,11 +130,13 @@ async def rotate_key(
         BadInput: the overlap is not 0 to 7 days.
         NotFound: the tenant has no key with that id.
         Conflict: it was revoked, or has expired.
-        PermissionDenied: the key has more than the asker, who would learn its secret.
+        PermissionDenied: the key has more than the asker, who would learn its secret; or the asker may no more.
     """
     if not timedelta(0) <= overlap <= MAX_OVERLAP:
         raise BadInput("overlapHours must be 0 (the secret before ends at once) to 168 (7 days).", field="overlapHours")
     async with database.as_tenant(tenant_id, is_write=True) as session:
+        await lock_members(session)
+        await require_author(session, grantor.author)
         record = await _locked(session, tenant_id, key_id)
         if record.is_expired(datetime.now(UTC)):
             raise Conflict(f"The key {key_id} has expired; give it a later expiresAt first.", code="key_expired")
@@ -146,6 +159,8 @@ async def update_key(
         NotFound, Conflict, PermissionDenied: as for `rotate_key`.
     """
     async with database.as_tenant(tenant_id, is_write=True) as session:
+        await lock_members(session)
+        await require_author(session, grantor.author)
         old = await _locked(session, tenant_id, key_id)
         new = replace(
             old,
@@ -176,10 +191,12 @@ async def revoke_key(database: Database, tenant_id: TenantId, key_id: str, autho
     Raises:
         NotFound: the tenant has no key with that id.
         Conflict: it is revoked already.
+        PermissionDenied: the author may no more.
     """
     async with database.as_tenant(tenant_id, is_write=True) as session:
         # Before the key, as whoever invites takes them: an invitation is ended here, or its maker finds the key ended.
         await lock_members(session)
+        await require_author(session, author)
         record = await _locked(session, tenant_id, key_id)
         await session.execute(END_INVITATIONS, key_id)
         row = await session.fetchrow(REVOKE_KEY, tenant_id, key_id)
@@ -241,6 +258,25 @@ async def _locked(session: Session, tenant_id: TenantId, key_id: str) -> KeyReco
     if record.revoked_at is not None:
         raise Conflict(f"The key {key_id} was revoked; make another.", code="key_revoked")
     return record
+
+
+async def _require_room(session: Session) -> None:
+    """That the tenant may have another key; asked while its members are locked, so that none comes in between.
+
+    Raises:
+        Conflict, TooMany.
+    """
+    row = await session.fetchrow(COUNT_MADE)
+    if row is not None and row["live"] >= MAX_LIVE_KEYS:
+        raise Conflict(
+            f"A tenant has at most {MAX_LIVE_KEYS} live keys; revoke one that is not used.", code="too_many_keys"
+        )
+    if row is not None and row["made"] >= MAX_KEYS_A_DAY:
+        raise TooMany(
+            f"A tenant makes at most {MAX_KEYS_A_DAY} keys in 24 hours; rotate a key instead, or come back later.",
+            retry_after=DAY_RETRY_SECONDS,
+            code="too_many_keys_a_day",
+        )
 
 
 async def _add_secret(session: Session, tenant_id: TenantId, key_id: str, kind: KeyKind, master_key: bytes) -> str:

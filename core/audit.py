@@ -12,7 +12,7 @@ import msgspec
 from core.database import Session
 from core.events import epoch_ms, new_event_id
 from core.queries import named
-from core.tenancy import TenantId
+from core.tenancy import Principal, TenantId
 
 WRITE_AUDIT = named("audit", "write_audit")
 
@@ -24,11 +24,18 @@ MAX_DIFF_BYTES = 16 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Author:
-    """Who makes a change, in which tenant, by which request."""
+    """Who makes a change, in which tenant, by which request. `principal`: the caller, whose standing is asked anew
+    within the transaction (`core.standing`); None for the operator and the platform itself."""
 
     tenant_id: TenantId
     actor: str
     request_id: str
+    principal: Principal | None = None
+
+    @classmethod
+    def of(cls, principal: Principal, request_id: str) -> Author:
+        """A change that a caller asks for."""
+        return cls(principal.tenant.id, principal.actor, request_id, principal)
 
     @classmethod
     def operator(cls, tenant_id: TenantId, actor: str = "operator") -> Author:

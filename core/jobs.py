@@ -15,6 +15,7 @@ from core.audit import Author, audit
 from core.database import Database, Session
 from core.errors import Conflict, NotFound, TooMany
 from core.queries import named
+from core.standing import require_author
 from core.tenancy import TenantId
 
 ASK = named("jobs", "ask_job")
@@ -103,8 +104,10 @@ async def ask_export(database: Database, author: Author, kind: JobKind, argument
     Raises:
         Conflict: another of its kind is under way.
         TooMany: so many files are kept that there is no room for another.
+        PermissionDenied: the author may no more.
     """
     async with database.as_tenant(author.tenant_id, is_write=True) as session:
+        await require_author(session, author)
         row = await session.fetchrow(COUNT_FILES)
         if row is not None and row["files"] >= MAX_FILES:
             raise TooMany(
@@ -142,8 +145,10 @@ async def cancel(database: Database, author: Author, id: UUID) -> Job:
     Raises:
         NotFound: the tenant has no such job.
         Conflict: it has ended, or is one that deletes the tenant.
+        PermissionDenied: the author may no more.
     """
     async with database.as_tenant(author.tenant_id, is_write=True) as session:
+        await require_author(session, author)
         row = await session.fetchrow(CANCEL, id)
         if row is None:
             rows = await session.fetch(FIND, [id])

@@ -9,11 +9,12 @@ from datetime import datetime
 from typing import Any
 
 from core.audit import Author, audit
-from core.database import Database
+from core.database import Database, Session
 from core.dead_letters import Place
 from core.errors import NotFound
 from core.eventlog import EventLog
 from core.queries import named
+from core.standing import require_standing
 from core.tenancy import Principal, TenantId
 
 LIST = named("dead_letters", "list_own_letters")
@@ -61,19 +62,24 @@ async def find_own(database: Database, tenant_id: TenantId, places: Sequence[Pla
 
 async def replay_own(database: Database, log: EventLog, principal: Principal, place: Place, request_id: str) -> None:
     """Appends a letter's bytes to the topic that they were read from, then drops it. Killed in between it is replayed
-    twice, and its events still count once: by their ids.
+    twice, and its events still count once: by their ids. The trail has it from before the append on, so that none is
+    missing there.
 
     Raises:
         NotFound: the tenant has none there.
+        PermissionDenied: the caller may no more.
         LogUnavailable, LogFull: it is kept.
     """
     key = (place.topic, place.partition, place.offset, place.worker)
-    async with database.as_tenant(principal.tenant.id) as session:
+    async with database.as_tenant(principal.tenant.id, is_write=True) as session:
+        await require_standing(session, principal)
         row = await session.fetchrow(BYTES, *key)
-    if row is None:
-        raise _missing()
+        if row is None:
+            raise _missing()
+        await _note(session, principal, place, "dead_letter.replay", request_id)
     await log.append(place.topic, principal.tenant.id.bytes, row["value"])
-    await _end(database, principal, place, "dead_letter.replay", request_id)
+    async with database.as_tenant(principal.tenant.id, is_write=True) as session:
+        await session.fetchrow(DROP, *key)
 
 
 async def drop_own(database: Database, principal: Principal, place: Place, request_id: str) -> None:
@@ -81,19 +87,18 @@ async def drop_own(database: Database, principal: Principal, place: Place, reque
 
     Raises:
         NotFound: the tenant has none there.
+        PermissionDenied: the caller may no more.
     """
-    if not await _end(database, principal, place, "dead_letter.drop", request_id):
-        raise _missing()
-
-
-async def _end(database: Database, principal: Principal, place: Place, action: str, request_id: str) -> bool:
     async with database.as_tenant(principal.tenant.id, is_write=True) as session:
-        key = (place.topic, place.partition, place.offset, place.worker)
-        if await session.fetchrow(DROP, *key) is None:
-            return False
-        author = Author(principal.tenant.id, principal.actor, request_id)
-        await audit(session, author, action, str(place), {"topic": place.topic, "offset": place.offset})
-        return True
+        await require_standing(session, principal)
+        if await session.fetchrow(DROP, place.topic, place.partition, place.offset, place.worker) is None:
+            raise _missing()
+        await _note(session, principal, place, "dead_letter.drop", request_id)
+
+
+async def _note(session: Session, principal: Principal, place: Place, action: str, request_id: str) -> None:
+    author = Author.of(principal, request_id)
+    await audit(session, author, action, str(place), {"topic": place.topic, "offset": place.offset})
 
 
 def _missing() -> NotFound:

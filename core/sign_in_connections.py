@@ -11,12 +11,12 @@ from uuid import UUID, uuid4
 
 import msgspec
 
-from core.audit import Author, audit
+from core.audit import audit
 from core.database import Database, Session
 from core.errors import BadInput, Conflict, NotFound, PermissionDenied
 from core.keys import seal, unseal
-from core.members import lock_members
-from core.permissions import Role
+from core.members import Authority, stand
+from core.permissions import Permission, Role
 from core.queries import named
 from core.sign_in_rules import ConnectionKind, Preset, RoleRule
 from core.tenancy import Tenant, TenantId
@@ -33,6 +33,7 @@ OWNERS_OF = named("sign_in", "owners_of_connection")
 END_INVITATIONS = named("sign_in", "end_invitations_of_connection")
 END_MEMBERS = named("sign_in", "end_members_of_connection")
 END_SESSIONS = named("sign_in", "end_sessions_of_connection")
+DROP_ATTEMPTS = named("sign_in", "drop_attempts_of_connection")
 WHOSE = named("sign_in", "whose_connection")
 OFFERED = named("sign_in", "offered_connections")
 
@@ -89,6 +90,17 @@ class SignInConnection:
     def saml(self) -> SamlConfig:
         assert isinstance(self.config, SamlConfig)
         return self.config
+
+    def vouches_as(self, before: SignInConnection) -> bool:
+        """Whether the word of this one's provider is that of `before`: it is enabled, names the same people, and takes
+        all signatures that were taken."""
+        if not self.is_enabled or self.kind is not before.kind:
+            return False
+        if self.kind is ConnectionKind.OIDC:
+            return self.oidc() == before.oidc()
+        now, then = self.saml(), before.saml()
+        is_same = (now.entity_id, now.subject_attribute) == (then.entity_id, then.subject_attribute)
+        return is_same and set(then.certificates) <= set(now.certificates)
 
     def secret(self, master_key: bytes) -> str:
         """The client secret; empty where there is none."""
@@ -160,13 +172,16 @@ async def load_connections(
     return [found.get(id) for id in ids]
 
 
-async def create_connection(database: Database, author: Author, connection: SignInConnection) -> SignInConnection:
+async def create_connection(database: Database, authority: Authority, connection: SignInConnection) -> SignInConnection:
     """A new connection.
 
     Raises:
+        PermissionDenied: the authority may not, by what it is now.
         Conflict: the name is taken, or there are 20 already.
     """
+    author = authority.author
     async with database.as_tenant(author.tenant_id, is_write=True) as session:
+        (await stand(session, authority)).require(Permission.SIGN_IN_WRITE)
         row = await session.fetchrow(COUNT)
         if row and row["count"] >= MAX_CONNECTIONS:
             raise Conflict(f"A tenant has at most {MAX_CONNECTIONS} sign-in connections; delete one.")
@@ -178,26 +193,26 @@ async def create_connection(database: Database, author: Author, connection: Sign
 
 
 async def update_connection(
-    database: Database,
-    author: Author,
-    id: UUID,
-    change: Callable[[SignInConnection], SignInConnection],
-    *,
-    may_make_owners: bool,
+    database: Database, authority: Authority, id: UUID, change: Callable[[SignInConnection], SignInConnection]
 ) -> SignInConnection:
-    """Changes a connection. One that is disabled ends the sessions of those who came by it.
+    """Changes a connection. One that is disabled, or whose provider is another or lost a certificate, ends the sessions
+    of those who came by it, and the sign-ins that are under way.
 
     Raises:
         NotFound: the tenant has none with that id. Conflict: the new name is taken.
-        PermissionDenied: an owner comes by it: who says who comes by it could come as that owner, or shut it out.
+        PermissionDenied: the authority may not, by what it is now; or an owner comes by it: who says who comes by it
+            could come as that owner, or shut it out.
     """
+    author = authority.author
     async with database.as_tenant(author.tenant_id, is_write=True) as session:
-        await lock_members(session)
+        standing = await stand(session, authority)
+        standing.require(Permission.SIGN_IN_WRITE)
         before = await lock_connection(session, id)
         wanted = change(before)
         if wanted.name != before.name:
             await _refuse_taken(session, wanted)
-        if _admits(wanted) != _admits(before) and not may_make_owners and await session.fetch(OWNERS_OF, id):
+        is_owner = Permission.OWNERS_WRITE in standing.permissions
+        if _admits(wanted) != _admits(before) and not is_owner and await session.fetch(OWNERS_OF, id):
             raise PermissionDenied("An owner signs in by this connection: only an owner changes who comes in by it.")
         row = await session.fetchrow(UPDATE, *_columns(wanted))
         assert row is not None
@@ -205,21 +220,24 @@ async def update_connection(
         diff: dict[str, Any] = {key: [old[key], new[key]] for key in new if old[key] != new[key]}
         if wanted.sealed_secret != before.sealed_secret:
             diff["client_secret"] = "changed"
-        if before.is_enabled and not wanted.is_enabled:
-            diff["sessions_ended"] = len(await session.fetch(END_SESSIONS, id, "connection_disabled"))
+        if before.is_enabled and not wanted.vouches_as(before):
+            reason = "connection_changed" if wanted.is_enabled else "connection_disabled"
+            diff["sessions_ended"] = len(await session.fetch(END_SESSIONS, id, reason))
+            await session.execute(DROP_ATTEMPTS, id)
         await audit(session, author, "sign_in_connection.update", str(id), diff)
     return connection_of(row)
 
 
-async def delete_connection(database: Database, author: Author, id: UUID) -> None:
+async def delete_connection(database: Database, authority: Authority, id: UUID) -> None:
     """Ends a connection, and the sessions, memberships and open invitations of all who came by it.
 
     Raises:
-        NotFound: the tenant has none with that id.
+        NotFound: the tenant has none with that id. PermissionDenied: the authority may not, by what it is now.
         Conflict: an owner comes by it; the tenant could be left without one.
     """
+    author = authority.author
     async with database.as_tenant(author.tenant_id, is_write=True) as session:
-        await lock_members(session)
+        (await stand(session, authority)).require(Permission.SIGN_IN_WRITE)
         before = await lock_connection(session, id)
         if await session.fetch(OWNERS_OF, id):
             raise Conflict("An owner signs in by this connection; lower that owner's role first.")

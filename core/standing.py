@@ -3,6 +3,7 @@ roles and scopes for some seconds, a write does not rely on that."""
 
 from __future__ import annotations
 
+from core.audit import Author
 from core.database import Session
 from core.errors import PermissionDenied
 from core.permissions import ROLE_PERMISSIONS, Role, Scope, of_scopes
@@ -20,7 +21,7 @@ async def require_standing(session: Session, principal: Principal) -> None:
         PermissionDenied: it is gone, or may less by now than the door said; the next request is judged anew.
     """
     if principal.kind is PrincipalKind.PERSON:
-        row = await session.fetchrow(HOLD_MEMBER, principal.person_id)
+        row = await session.fetchrow(HOLD_MEMBER, principal.person_id, principal.session_id)
         held = ROLE_PERMISSIONS[Role(row["role"])] if row else frozenset()
     elif principal.kind is PrincipalKind.KEY:
         row = await session.fetchrow(HOLD_KEY, principal.actor)
@@ -29,3 +30,14 @@ async def require_standing(session: Session, principal: Principal) -> None:
         return
     if not principal.permissions <= held:
         raise PermissionDenied("What you may do here has just changed; ask again in some seconds.")
+
+
+async def require_author(session: Session, author: Author) -> None:
+    """The same of an author. The operator stands by itself. Whoever changes the tenant's row or a key's later in the
+    transaction locks the tenant first (`core.members.lock_members`), or two of them wait for each other.
+
+    Raises:
+        PermissionDenied: see `require_standing`.
+    """
+    if author.principal is not None:
+        await require_standing(session, author.principal)

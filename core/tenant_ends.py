@@ -14,7 +14,9 @@ from core.audit import Author, audit
 from core.database import Database, Session
 from core.errors import BadInput, Conflict, NotFound
 from core.jobs import Job, JobKind, ask
+from core.members import lock_members
 from core.queries import named
+from core.standing import require_author
 from core.tenancy import Tenant
 
 MARK_ENDING = named("tenant_ends", "mark_ending")
@@ -70,11 +72,14 @@ async def ask_deletion(
     Raises:
         BadInput: what was typed is not its slug.
         Conflict: it is ending already.
+        PermissionDenied: the author may no more.
     """
     if typed != tenant.slug:
         raise BadInput("Type the tenant's slug exactly, to say that it is this one.", code="wrong_slug", field="slug")
     ends_at = datetime.now(UTC) + max(grace, doors)
     async with database.as_tenant(tenant.id, is_write=True) as session:
+        await lock_members(session)
+        await require_author(session, author)
         if await session.fetchrow(MARK_ENDING, ends_at) is None and not await _is_going(session):
             raise Conflict("The tenant is to be deleted already; restoreTenant takes it back.", code="tenant_ending")
         job = await ask(session, author, JobKind.DELETE_TENANT, {}, begins_at=ends_at)
@@ -94,10 +99,13 @@ async def restore(database: Database, tenant: Tenant, author: Author, *, typed: 
     Raises:
         BadInput: what was typed is not its slug.
         Conflict: it is not ending, or its rows are going already.
+        PermissionDenied: the author may no more.
     """
     if typed != tenant.slug:
         raise BadInput("Type the tenant's slug exactly, to say that it is this one.", code="wrong_slug", field="slug")
     async with database.as_tenant(tenant.id, is_write=True) as session:
+        await lock_members(session)
+        await require_author(session, author)
         if await session.fetchrow(UNMARK_ENDING) is None:
             if await _is_going(session):
                 raise Conflict("The tenant's rows are being removed; it cannot be restored.", code="tenant_going")
@@ -111,6 +119,12 @@ async def is_here_to_stay(database: Database, tenant: UUID) -> bool:
     async with database.as_tenant(tenant) as session:  # type: ignore[arg-type]
         row = await session.fetchrow(READ_ENDING)
     return row is not None and row["ends_at"] is None and row["erasing_since"] is None
+
+
+async def is_erasing(database: Database, tenant: UUID) -> bool:
+    """Whether rows of the tenant are going: nobody can take that back any more."""
+    async with database.as_tenant(tenant) as session:  # type: ignore[arg-type]
+        return await _is_going(session)
 
 
 async def list_erasures(database: Database, slug: str | None) -> list[Erasure]:

@@ -84,4 +84,4 @@ class Context:
     @property
     def author(self) -> Author:
         """Who the audit trail names for what this operation changes."""
-        return Author(self.principal.tenant.id, self.principal.actor, self.request_id)
+        return Author.of(self.principal, self.request_id)

@@ -11,6 +11,7 @@ from core.errors import Conflict
 from core.exports import LINK_LIFE, ExportLinks, Link
 from core.jobs import Job, JobKind, ask_export, cancel, count_jobs, find_jobs, list_jobs
 from core.permissions import Permission
+from core.standing import require_author
 from core.tenant_ends import ask_deletion, restore
 from resolvers.context import Context
 from resolvers.global_ids import missing, uuid_of
@@ -61,7 +62,7 @@ async def link_to_file(context: Context, id: str) -> tuple[str, datetime]:
     Raises:
         NotFound: the tenant has no such job.
         Conflict: it has no file: not yet, or not any more.
-        PermissionDenied: the file holds more than the caller may read.
+        PermissionDenied: the file holds more than the caller may read, or it may no more.
     """
     database, tenant = context.backends.database, context.principal.tenant
     (job,) = await find_jobs(database, tenant.id, [uuid_of(id, KIND)])
@@ -76,6 +77,7 @@ async def link_to_file(context: Context, id: str) -> tuple[str, datetime]:
     ends_at = int(time.time() + LINK_LIFE.total_seconds())
     path = ExportLinks(context.backends.settings.master_key_bytes()).sign(Link(tenant.id, job.id, ends_at))
     async with database.as_tenant(tenant.id, is_write=True) as session:
+        await require_author(session, context.author)
         await audit(session, context.author, "export.link", str(job.id), {"minutes": LINK_LIFE.seconds // 60})
     return path, datetime.fromtimestamp(ends_at, UTC)
 

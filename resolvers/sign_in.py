@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from core.identities import SignInIdentity, count_identities, delete_identity, list_identities
-from core.permissions import Permission
 from core.sign_in_connections import (
     SignInConnection,
     count_connections,
@@ -21,6 +20,7 @@ from core.sign_in_rules import Preset
 from core.sign_in_setup import ConnectionAsked, change_of, config_of
 from resolvers.context import Context
 from resolvers.global_ids import missing, uuid_of
+from resolvers.members import authority_of
 from resolvers.pages import Page, asked
 
 KIND = "SignInConnection"
@@ -63,7 +63,7 @@ async def create_sign_in_connection(context: Context, preset: Preset, asked: Con
         context.principal.tenant, preset=preset, name=asked.name or "", config=config, now=datetime.now(UTC)
     )
     change = change_of(context.backends.settings, asked, config)
-    return await create_connection(context.backends.database, context.author, change(made))
+    return await create_connection(context.backends.database, authority_of(context), change(made))
 
 
 async def update_sign_in_connection(context: Context, id: str, asked: ConnectionAsked) -> SignInConnection:
@@ -75,13 +75,8 @@ async def update_sign_in_connection(context: Context, id: str, asked: Connection
     key = uuid_of(id, KIND)
     before = await find_sign_in_connection(context, key)
     config = await config_of(context.backends.settings, before.preset, asked, before)
-    return await update_connection(
-        context.backends.database,
-        context.author,
-        key,
-        change_of(context.backends.settings, asked, config),
-        may_make_owners=context.principal.may(Permission.OWNERS_WRITE),
-    )
+    change = change_of(context.backends.settings, asked, config)
+    return await update_connection(context.backends.database, authority_of(context), key, change)
 
 
 async def delete_sign_in_connection(context: Context, id: str) -> None:
@@ -90,7 +85,7 @@ async def delete_sign_in_connection(context: Context, id: str) -> None:
     Raises:
         NotFound, Conflict.
     """
-    await delete_connection(context.backends.database, context.author, uuid_of(id, KIND))
+    await delete_connection(context.backends.database, authority_of(context), uuid_of(id, KIND))
 
 
 async def delete_sign_in_identity(context: Context, id: str) -> None:
@@ -99,7 +94,7 @@ async def delete_sign_in_identity(context: Context, id: str) -> None:
     Raises:
         NotFound, Conflict.
     """
-    await delete_identity(context.backends.database, context.author, uuid_of(id, IDENTITY))
+    await delete_identity(context.backends.database, authority_of(context), uuid_of(id, IDENTITY))
 
 
 async def find_sign_in_connection(context: Context, key: UUID) -> SignInConnection:

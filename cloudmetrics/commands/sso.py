@@ -15,9 +15,9 @@ from uuid import UUID
 
 from cloudmetrics.data_folder import DEFAULT, running_instance
 from core import accounts
-from core.audit import Author
 from core.database import Database
 from core.errors import BadInput
+from core.members import Authority
 from core.permissions import Role
 from core.settings import Settings
 from core.sign_in_connections import (
@@ -72,23 +72,19 @@ async def _act(args: argparse.Namespace, settings: Settings) -> list[dict[str, A
     database = Database(settings, pool_size=1)
     try:
         tenant = await accounts.find_tenant(database, args.tenant)
-        author = Author.operator(tenant.id)
+        authority = Authority.operator(tenant.id)
         match args.action:
             case "create":
-                changed = await _create(database, settings, tenant, author, args)
+                changed = await _create(database, settings, tenant, authority, args)
             case "list":
                 found = await list_connections(database, tenant.id, MAX_CONNECTIONS, None)
                 return [_shown(settings, tenant, connection) for connection in found]
             case "delete":
-                await delete_connection(database, author, _id_of(args.id))
+                await delete_connection(database, authority, _id_of(args.id))
                 return [{"deleted": args.id}]
             case action:
                 changed = await update_connection(
-                    database,
-                    author,
-                    _id_of(args.id),
-                    lambda before: replace(before, is_enabled=action == "enable"),
-                    may_make_owners=True,
+                    database, authority, _id_of(args.id), lambda before: replace(before, is_enabled=action == "enable")
                 )
         return [_shown(settings, tenant, changed)]
     finally:
@@ -96,7 +92,7 @@ async def _act(args: argparse.Namespace, settings: Settings) -> list[dict[str, A
 
 
 async def _create(
-    database: Database, settings: Settings, tenant: Tenant, author: Author, args: argparse.Namespace
+    database: Database, settings: Settings, tenant: Tenant, authority: Authority, args: argparse.Namespace
 ) -> SignInConnection:
     preset = Preset(args.preset)
     is_oidc = preset.kind is ConnectionKind.OIDC
@@ -111,7 +107,7 @@ async def _create(
     )
     config = await config_of(settings, preset, asked, None)
     made = new_connection(tenant, preset=preset, name=args.name, config=config, now=datetime.now(UTC))
-    return await create_connection(database, author, change_of(settings, asked, config)(made))
+    return await create_connection(database, authority, change_of(settings, asked, config)(made))
 
 
 def _read_secret(path: str) -> str:

@@ -92,10 +92,10 @@ class Lease:
             row = await session.fetchrow(END, *self._key(), state.value, text, error[:2000], expires_at)
         return row is not None
 
-    async def give_back(self, begins_at: datetime) -> None:
-        """Leaves it to whoever comes next, from a moment on."""
+    async def give_back(self, begins_at: datetime, *, is_counted: bool) -> None:
+        """Leaves it to whoever comes next, from a moment on. `is_counted`: the job itself may be why it broke off."""
         async with self._database.as_writer() as session:
-            await session.fetchrow(GIVE_BACK, *self._key(), begins_at)
+            await session.fetchrow(GIVE_BACK, *self._key(), begins_at, is_counted)
 
     def _key(self) -> tuple[Any, ...]:
         return self.job.tenant_id, self.job.id, self._holder

@@ -15,8 +15,9 @@ from core.database import Database
 from core.errors import CloudMetricsError, Misconfigured, Unavailable
 from core.eventlog import EventLog
 from core.exports import KEPT, ExportFolder
-from core.jobs import JobKind, JobState
+from core.jobs import Job, JobKind, JobState
 from core.settings import Settings
+from core.tenant_ends import is_erasing
 from core.tenant_keys import TenantKeys
 from pipeline.jobs.lease import Cancelled, Lease, LeaseLost
 
@@ -28,6 +29,8 @@ AT_ONCE = 2
 RETRY_SECONDS = 5.0
 # Begun so often without getting any further, it is given up.
 MAX_ATTEMPTS = 5
+# A deletion that has begun is never given up: its tenant can neither be restored nor used.
+LONGEST_RETRY_SECONDS = 600.0
 
 
 class JobFailed(CloudMetricsError):
@@ -81,7 +84,7 @@ class JobRunner:
     async def _see_through(self, lease: Lease, stop: asyncio.Event) -> None:
         """One attempt at one job. An error of one tenant's job stops nobody else's, so it ends here."""
         job, extra = lease.job, {"action": "job", "tenant": str(lease.job.tenant_id), "job": str(lease.job.id)}
-        if job.attempts > MAX_ATTEMPTS:
+        if job.attempts > MAX_ATTEMPTS and not await self._must_go_on(job):
             await self._end(lease, JobState.FAILED, error=f"given up after {MAX_ATTEMPTS} attempts without progress")
             return
         log.info("job begins", extra={**extra, "kind": job.kind, "attempt": job.attempts})
@@ -92,21 +95,29 @@ class JobRunner:
         except Cancelled:
             await self._end(lease, JobState.CANCELLED)
         except asyncio.CancelledError:
-            await lease.give_back(datetime.now(UTC))
+            await lease.give_back(datetime.now(UTC), is_counted=False)
             if not stop.is_set():
                 raise
         except Unavailable as error:
             log.warning("job waits", extra={**extra, "code": error.code})
-            await lease.give_back(datetime.now(UTC) + timedelta(seconds=RETRY_SECONDS))
+            await lease.give_back(_later(0), is_counted=False)
         except (JobFailed, Misconfigured) as error:
-            await self._end(lease, JobState.FAILED, error=error.message)
+            if await self._must_go_on(job):
+                log.error("a deletion cannot go on, and is tried again", extra={**extra, "error": error.message})
+                await lease.give_back(_later(job.attempts), is_counted=True)
+            else:
+                await self._end(lease, JobState.FAILED, error=error.message)
         except Exception:
             log.exception("job broke off", extra=extra)
-            await lease.give_back(datetime.now(UTC) + timedelta(seconds=RETRY_SECONDS))
+            await lease.give_back(_later(max(0, job.attempts - MAX_ATTEMPTS)), is_counted=True)
         else:
             if result is not None:
                 await self._end(lease, JobState.DONE, result=result)
             log.info("job done", extra=extra)
+
+    async def _must_go_on(self, job: Job) -> bool:
+        """Whether it is a deletion that has begun."""
+        return job.kind is JobKind.DELETE_TENANT and await is_erasing(self._parts.database, job.tenant_id)
 
     async def _held(self, lease: Lease, stop: asyncio.Event) -> Mapping[str, Any] | None:
         """The work's result, while the lease holds and nobody stops it."""
@@ -143,3 +154,8 @@ class JobRunner:
         diff = {"kind": job.kind.value, "asked_by": job.asked_by, "error": error, "rows": (result or {}).get("rows")}
         async with self._parts.database.as_tenant(job.tenant_id, is_write=True) as session:
             await audit(session, author, f"job.{state.value}", str(job.id), diff)
+
+
+def _later(failures: int) -> datetime:
+    """When a job is taken up again: twice as long after each failure."""
+    return datetime.now(UTC) + timedelta(seconds=min(RETRY_SECONDS * 2 ** min(failures, 10), LONGEST_RETRY_SECONDS))

@@ -188,17 +188,29 @@ BEGIN
     RETURN total;
 END $$;
 
--- People who were members of the erased tenant and are of no other.
+-- People who were members of the erased tenant and are of no other. Whoever cannot go now is tried again by the sweep;
+-- who is a member elsewhere stays, and the proof forgets it.
 CREATE OR REPLACE FUNCTION maintenance.erase_people(erased uuid) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     person uuid;
     removed integer := 0;
+    failed uuid[] := '{}';
 BEGIN
     FOR person IN SELECT unnest(person_ids) FROM tenant_erasures WHERE id = erased AND ended_at IS NOT NULL LOOP
-        removed := removed + maintenance.erase_person(person)::integer;
+        IF maintenance.erase_person(person) THEN
+            removed := removed + 1;
+        ELSE
+            -- Its own setting was undone with the attempt.
+            PERFORM set_config('app.erased_person', person::text, true);
+            IF EXISTS (SELECT FROM people WHERE id = person)
+                AND NOT EXISTS (SELECT FROM members WHERE person_id = person) THEN
+                failed := failed || person;
+            END IF;
+        END IF;
     END LOOP;
-    UPDATE tenant_erasures SET person_ids = NULL, people_removed = people_removed + removed WHERE id = erased;
+    UPDATE tenant_erasures SET person_ids = nullif(failed, '{}'), people_removed = people_removed + removed
+    WHERE id = erased;
     RETURN removed;
 END $$;
 
@@ -224,6 +236,11 @@ DROP POLICY IF EXISTS eraser ON people;
 CREATE POLICY eraser ON people TO CURRENT_USER
     USING (id = nullif(current_setting('app.erased_person', true), '')::uuid
         OR home_tenant_id = nullif(current_setting('app.erased_tenant', true), '')::uuid);
+
+-- Whether whoever cannot go is a member of another tenant.
+DROP POLICY IF EXISTS eraser_of_person ON members;
+CREATE POLICY eraser_of_person ON members FOR SELECT TO CURRENT_USER
+    USING (person_id = nullif(current_setting('app.erased_person', true), '')::uuid);
 
 -- The chain's trigger runs as the owner, and needs the head of whichever tenant an entry is of: the doorkeeper, who
 -- writes some, has set no tenant.

@@ -16,7 +16,8 @@ BEGIN
     RETURN NEW;
 END $$;
 
--- Who is no member any more stands in no list: invited again, a person has what is given again.
+-- Who is no member any more stands in no list, and the links that it made have ended: invited again, a person has what
+-- is given again.
 CREATE OR REPLACE FUNCTION forget_grantee() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     mine text := current_setting('app.current_grantees', true);
@@ -27,6 +28,8 @@ BEGIN
         UPDATE questions SET viewers = array_remove(viewers, gone), editors = array_remove(editors, gone),
             managers = array_remove(managers, gone), access_revision = access_revision + 1
         WHERE tenant_id = OLD.tenant_id AND viewers || editors || managers @> ARRAY[gone];
+        UPDATE share_links SET revoked_at = now(), revoked_by = gone
+        WHERE tenant_id = OLD.tenant_id AND created_by = gone AND revoked_at IS NULL;
         PERFORM set_config('app.current_grantees', coalesce(mine, ''), true);
     END IF;
     RETURN NULL;

@@ -42,6 +42,12 @@ ORDER BY created_at DESC, id DESC LIMIT $1;
 -- How many keys the tenant has, those that ended too.
 SELECT count(*) AS count FROM api_keys WHERE tenant_id = (SELECT current_setting('app.current_tenant')::uuid);
 
+-- count_made()
+-- How many of the tenant's keys are live, and how many were made within a day.
+SELECT count(*) FILTER (WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())) AS live,
+    count(*) FILTER (WHERE created_at > now() - interval '1 day') AS made
+FROM api_keys WHERE tenant_id = (SELECT current_setting('app.current_tenant')::uuid);
+
 -- find_keys(key_ids)
 -- Keys by their ids.
 SELECT id, kind, name, scopes, origins, is_unsigned, created_at, expires_at, revoked_at, last_used_at

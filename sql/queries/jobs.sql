@@ -68,9 +68,10 @@ UPDATE jobs SET state = $4, result = $5::jsonb, error = $6, expires_at = $7, end
     progress = CASE $4 WHEN 'done' THEN 1 ELSE progress END, doing = '', lease_holder = '', leased_until = NULL
 WHERE tenant_id = $1 AND id = $2 AND lease_holder = $3 AND state = 'running' RETURNING id;
 
--- give_back_job(tenant_id, id, holder, begins_at)
--- Leaves a job to be taken up again, by anybody, from a moment on.
-UPDATE jobs SET state = 'waiting', begins_at = $4, lease_holder = '', leased_until = NULL
+-- give_back_job(tenant_id, id, holder, begins_at, is_counted)
+-- Leaves a job to be taken up again, by anybody, from a moment on; whether this was one of its attempts.
+UPDATE jobs SET state = 'waiting', begins_at = $4, lease_holder = '', leased_until = NULL,
+    attempts = CASE WHEN $5 THEN attempts ELSE greatest(attempts - 1, 0) END
 WHERE tenant_id = $1 AND id = $2 AND lease_holder = $3 AND state = 'running' RETURNING id;
 
 -- list_expired()

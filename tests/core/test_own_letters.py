@@ -16,8 +16,9 @@ from core.own_letters import PREVIEW_CHARACTERS, drop_own, find_own, list_own, p
 from core.permissions import Scope
 from core.queries import named, parse_blocks
 from core.settings import Settings
-from core.tenancy import KeyId, Principal, Tenant, Tier
+from core.tenancy import Principal, Tenant, Tier
 from core.valkey_log import ValkeyLog
+from tests.conftest import make_key
 
 KEEP = named("aggregate", "keep_dead_letter")
 TABLE = parse_blocks(
@@ -42,8 +43,10 @@ async def keep(database: Database, tenant_id: UUID, offset: str, value: bytes = 
     return place
 
 
-def admin(tenant: Tenant) -> Principal:
-    return Principal.of_key(tenant, KeyId("key_admin"), frozenset({Scope.ADMIN}))
+@pytest.fixture
+async def admin(database: Database, settings: Settings, tenant: Tenant) -> Principal:
+    key, _ = await make_key(database, settings, tenant, scopes=frozenset({Scope.ADMIN}))
+    return Principal.of_key(tenant, key.id, key.scopes)
 
 
 @pytest.fixture
@@ -77,14 +80,14 @@ async def test_letters_of_one_moment_are_on_one_page_each(database: Database, te
 
 
 async def test_another_tenants_letter_can_neither_be_found_nor_ended(
-    database: Database, log: ValkeyLog, tenant: Tenant, other: Tenant
+    database: Database, log: ValkeyLog, tenant: Tenant, other: Tenant, admin: Principal
 ) -> None:
     place = await keep(database, other.id, "1-0")
     assert await find_own(database, tenant.id, [place]) == [None]
     with pytest.raises(NotFound):
-        await drop_own(database, admin(tenant), place, "r")
+        await drop_own(database, admin, place, "r")
     with pytest.raises(NotFound):
-        await replay_own(database, log, admin(tenant), place, "r")
+        await replay_own(database, log, admin, place, "r")
     assert (await find_letter(database, place)).tenant_id == other.id
 
 
@@ -100,10 +103,10 @@ async def test_row_security_itself_shows_and_ends_only_the_tenants_own(
 
 
 async def test_a_replayed_letter_is_in_the_log_and_gone_and_audited(
-    database: Database, log: ValkeyLog, settings: Settings, tenant: Tenant
+    database: Database, log: ValkeyLog, tenant: Tenant, admin: Principal
 ) -> None:
     place = await keep(database, tenant.id, "1-0", b"once more")
-    await replay_own(database, log, admin(tenant), place, "request-7")
+    await replay_own(database, log, admin, place, "request-7")
     consumer = log.consume(f"g-{uuid4()}", re.compile(re.escape(place.topic)))
     async with asyncio.timeout(10):
         while not (records := await consumer.poll(max_records=5, wait_seconds=0.2)):
@@ -114,9 +117,9 @@ async def test_a_replayed_letter_is_in_the_log_and_gone_and_audited(
     audit = parse_blocks("-- audit()\n-- What was noted.\nSELECT actor, action, request_id FROM audit_log;", "test")
     async with database.as_tenant(tenant.id) as session:
         rows = [tuple(row) for row in await session.fetch(audit["audit"])]
-    assert ("key_admin", "dead_letter.replay", "request-7") in rows
+    assert (admin.actor, "dead_letter.replay", "request-7") in rows
     with pytest.raises(NotFound):
-        await replay_own(database, log, admin(tenant), place, "request-8")
+        await replay_own(database, log, admin, place, "request-8")
 
 
 @pytest.mark.parametrize(

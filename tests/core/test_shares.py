@@ -138,6 +138,20 @@ async def test_a_link_is_worth_no_more_than_its_maker(database: Database, tenant
     assert not await is_good(database, made)
 
 
+async def test_the_links_of_a_member_that_was_removed_stay_ended_when_it_is_invited_again(
+    database: Database, tenant: Tenant, maker: Principal
+) -> None:
+    helper = await add_member(database, tenant)
+    id, own = await question(database, maker), await question(database, helper)
+    left, made = await link(database, maker, id), await link(database, helper, own)
+    assert await is_good(database, left) and await is_good(database, made)
+    await remove_member(database, helper)
+    await add_member(database, tenant, Role.OWNER, helper.person_id)
+    assert not await is_good(database, made) and await is_good(database, left)
+    assert (await find_links(database, tenant.id, grantees_of(helper), [made.link.id]))[made.link.id].revoked_at
+    assert await is_good(database, await link(database, helper, own))
+
+
 async def test_a_link_ends_with_the_key_that_made_it(database: Database, settings: Settings, tenant: Tenant) -> None:
     key, _ = await make_key(database, settings, tenant)
     maker = Principal.of_key(tenant, key.id, key.scopes)

@@ -10,25 +10,33 @@ from typing import Any
 from uuid import uuid4
 
 import asyncpg
+import msgspec
 import pytest
 
 from core import accounts
 from core.audit import Author
 from core.database import Database, as_owner
 from core.errors import BadInput, Conflict, NotFound, PermissionDenied, TooMany
-from core.identities import delete_identity, list_identities, recognise, shown_email, shown_name
+from core.identities import confirm_session, delete_identity, list_identities, recognise, shown_email, shown_name
+from core.members import Authority
 from core.permissions import Role
 from core.sessions import open_session
 from core.settings import Settings
+from core.sign_in_attempts import Attempt, Purpose, await_attempt
 from core.sign_in_connections import (
+    DELETE,
     MAX_CONNECTIONS,
+    UPDATE,
     OidcConfig,
+    SamlConfig,
     SignInConnection,
+    _columns,
     connection_by_id,
     create_connection,
     delete_connection,
     list_connections,
     load_connections,
+    lock_connection,
     new_connection,
     offered_connections,
     sealed,
@@ -44,8 +52,9 @@ from core.sign_in_rules import (
     role_of,
 )
 from core.sign_in_setup import ConnectionAsked, OidcAsked, change_of
-from core.tenancy import PersonId, Tenant, Tier
+from core.tenancy import PersonId, SessionId, Tenant, Tier
 from tests.conftest import Servers
+from tests.core.people_builder import as_member, make_member
 from tests.web.sso_site import rows
 
 SECRET = "the client secret itself"
@@ -56,16 +65,20 @@ def author(tenant: Tenant) -> Author:
     return Author(tenant.id, "person:admin", "request-1")
 
 
+def operator(tenant: Tenant) -> Authority:
+    return Authority.operator(tenant.id)
+
+
 async def make(database: Database, settings: Settings, tenant: Tenant, **parts: Any) -> SignInConnection:
     config = OidcConfig("https://login.example.com", "us")
     made = new_connection(tenant, preset=Preset.OIDC, name=uuid4().hex, config=config, now=datetime.now(UTC))
     kept = sealed(SECRET, made.id, settings.master_key_bytes())
-    return await create_connection(database, author(tenant), replace(made, sealed_secret=kept, **parts))
+    return await create_connection(database, operator(tenant), replace(made, sealed_secret=kept, **parts))
 
 
 async def come(database: Database, tenant: Tenant, connection: SignInConnection, vouched: Vouched = ADA) -> PersonId:
     async with database.as_tenant(tenant.id, is_write=True) as session:
-        return await recognise(session, author(tenant), connection.id, vouched)
+        return await recognise(session, author(tenant), connection, vouched)
 
 
 @pytest.fixture
@@ -79,9 +92,7 @@ async def test_a_secret_is_kept_sealed_and_is_in_no_entry_of_the_trail(
     made = await make(database, settings, tenant)
     assert made.secret(settings.master_key_bytes()) == SECRET
     again = sealed("another secret", made.id, settings.master_key_bytes())
-    await update_connection(
-        database, author(tenant), made.id, lambda before: replace(before, sealed_secret=again), may_make_owners=False
-    )
+    await update_connection(database, operator(tenant), made.id, lambda before: replace(before, sealed_secret=again))
     everything = json.dumps(
         [str(row) for table in ("sign_in_connections", "audit_log") for row in
          await rows(servers, settings, f"SELECT * FROM {table} WHERE tenant_id = $1", tenant.id)]
@@ -97,7 +108,7 @@ async def test_a_secret_is_not_sent_to_another_issuer_than_the_one_that_gave_it(
     async def change(issuer: str, secret: str | None) -> SignInConnection:
         asked = ConnectionAsked(oidc=OidcAsked(issuer, None, secret))
         changed = change_of(settings, asked, OidcConfig(issuer, "us"))
-        return await update_connection(database, author(tenant), made.id, changed, may_make_owners=True)
+        return await update_connection(database, operator(tenant), made.id, changed)
 
     with pytest.raises(BadInput) as refusal:
         await change("https://evil.example", None)
@@ -126,10 +137,10 @@ async def test_another_tenants_connection_is_answered_as_none(
     assert await load_connections(database, tenant.id, [theirs.id]) == [None]
     assert await list_connections(database, tenant.id, 10, None) == []
     for attempt in (
-        update_connection(database, author(tenant), theirs.id, lambda before: before, may_make_owners=True),
-        delete_connection(database, author(tenant), theirs.id),
+        update_connection(database, operator(tenant), theirs.id, lambda before: before),
+        delete_connection(database, operator(tenant), theirs.id),
         come(database, tenant, theirs),
-        delete_identity(database, author(tenant), uuid4()),
+        delete_identity(database, operator(tenant), uuid4()),
     ):
         with pytest.raises(NotFound):
             await attempt
@@ -188,9 +199,7 @@ async def test_rules_decide_at_each_sign_in_and_without_rules_nothing_does(
     assert await role() == "editor"
     await come(database, tenant, connection, replace(ADA, attributes={}))
     assert await role() == "viewer"
-    await update_connection(
-        database, author(tenant), connection.id, lambda before: replace(before, role_rules=()), may_make_owners=False
-    )
+    await update_connection(database, operator(tenant), connection.id, lambda before: replace(before, role_rules=()))
     await come(database, tenant, connection)
     assert await role() == "viewer"
 
@@ -223,11 +232,10 @@ async def test_only_an_owner_changes_the_provider_by_which_an_owner_comes(
     await rows(servers, settings, "UPDATE members SET role = 'owner' WHERE tenant_id = $1 RETURNING 1", tenant.id)
     evil = OidcConfig("https://login.example.com", "another client")
 
-    async def change(may_make_owners: bool, **parts: Any) -> SignInConnection:
-        return await update_connection(
-            database, author(tenant), connection.id, lambda before: replace(before, **parts),
-            may_make_owners=may_make_owners,
-        )  # fmt: skip
+    admin, owner = [as_member(tenant, await make_member(database, tenant, role)) for role in (Role.ADMIN, Role.OWNER)]
+
+    async def change(authority: Authority, **parts: Any) -> SignInConnection:
+        return await update_connection(database, authority, connection.id, lambda before: replace(before, **parts))
 
     for parts in (
         {"config": evil},
@@ -236,14 +244,115 @@ async def test_only_an_owner_changes_the_provider_by_which_an_owner_comes(
         {"is_enabled": False},
     ):
         with pytest.raises(PermissionDenied):
-            await change(False, **parts)
-    assert (await change(False, name="Renamed")).name == "Renamed"
-    assert (await change(True, config=evil)).config == evil
+            await change(admin, **parts)
+    assert (await change(admin, name="Renamed")).name == "Renamed"
+    assert (await change(owner, config=evil)).config == evil
     with pytest.raises(Conflict, match="owner"):
-        await delete_connection(database, author(tenant), connection.id)
+        await delete_connection(database, operator(tenant), connection.id)
     (identity,) = await list_identities(database, tenant.id, connection.id, 10, None)
     with pytest.raises(Conflict, match="owner"):
-        await delete_identity(database, author(tenant), identity.id)
+        await delete_identity(database, operator(tenant), identity.id)
+
+
+async def test_what_somebody_is_at_the_moment_of_a_change_decides_and_not_what_the_door_knew(
+    database: Database, settings: Settings, tenant: Tenant, servers: Servers
+) -> None:
+    connection = await make(database, settings, tenant)
+    await come(database, tenant, connection)
+    (identity,) = await list_identities(database, tenant.id, connection.id, 10, None)
+    made = replace(connection, id=uuid4(), name="Another")
+    was_admin = as_member(tenant, admin := await make_member(database, tenant, Role.ADMIN))
+    lower = "UPDATE members SET role = 'editor' WHERE person_id = $1 RETURNING 1"
+    await rows(servers, settings, lower, admin.person_id)
+    for attempt in (
+        create_connection(database, was_admin, made),
+        update_connection(database, was_admin, connection.id, lambda before: replace(before, name="Renamed")),
+        delete_identity(database, was_admin, identity.id),
+        delete_connection(database, was_admin, connection.id),
+    ):
+        with pytest.raises(PermissionDenied, match="sign_in:write"):
+            await attempt
+    assert await list_connections(database, tenant.id, 10, None) == [connection]
+    assert await list_identities(database, tenant.id, connection.id, 10, None) == [identity]
+
+
+async def test_many_who_connect_at_once_get_one_of_a_name_and_no_more_than_may_be(
+    database: Database, settings: Settings, tenant: Tenant
+) -> None:
+    same = [make(database, settings, tenant, name="Same") for _ in range(4)]
+    answers = await asyncio.gather(*same, return_exceptions=True)
+    assert [type(answer) for answer in answers if isinstance(answer, Exception)] == [Conflict] * 3
+    many = [make(database, settings, tenant) for _ in range(MAX_CONNECTIONS + 5)]
+    answers = await asyncio.gather(*many, return_exceptions=True)
+    assert sum(isinstance(answer, Conflict) for answer in answers) == 6
+    assert len(await list_connections(database, tenant.id, 100, None)) == MAX_CONNECTIONS
+
+
+async def sign_in(database: Database, settings: Settings, tenant: Tenant, person: PersonId) -> SessionId:
+    opened = await open_session(
+        database, settings, person_id=person, tenant_id=tenant.id, method="oidc", address="", agent="", locked=True
+    )
+    return opened.session_id
+
+
+SAML = SamlConfig("https://idp.example", "https://idp.example/sso", ("old", "both"), True)
+
+
+@pytest.mark.parametrize(
+    ("preset", "before", "after", "ends"),
+    [
+        (Preset.OIDC, OidcConfig("https://a.example", "us"), OidcConfig("https://b.example", "us"), True),
+        (Preset.OIDC, OidcConfig("https://a.example", "us"), OidcConfig("https://a.example", "others"), True),
+        (Preset.SAML, SAML, msgspec.structs.replace(SAML, certificates=("both", "new")), True),
+        (Preset.SAML, SAML, msgspec.structs.replace(SAML, subject_attribute="uid"), True),
+        (Preset.SAML, SAML, msgspec.structs.replace(SAML, certificates=("old", "both", "new")), False),
+        (Preset.SAML, SAML, msgspec.structs.replace(SAML, name_attribute="cn"), False),
+    ],
+)
+async def test_another_provider_or_a_certificate_less_ends_sessions_and_sign_ins_under_way(
+    database: Database, settings: Settings, tenant: Tenant, servers: Servers, preset: Preset, before: Any, after: Any,
+    ends: bool,
+) -> None:  # fmt: skip
+    connection = await make(database, settings, tenant, preset=preset, config=before)
+    session_id = await sign_in(database, settings, tenant, person := await come(database, tenant, connection))
+    async with database.as_tenant(tenant.id, is_write=True) as session:
+        await await_attempt(session, Purpose.TICKET, "t" * 43, Attempt(connection.id, b"b" * 32, "/", person))
+    await update_connection(database, operator(tenant), connection.id, lambda before: replace(before, config=after))
+    found = await rows(servers, settings, "SELECT id, revoked_reason FROM sessions WHERE tenant_id = $1", tenant.id)
+    assert found == [(session_id, "connection_changed" if ends else None)]
+    waiting = await rows(servers, settings, "SELECT 1 FROM sign_in_attempts WHERE tenant_id = $1", tenant.id)
+    assert len(waiting) == (0 if ends else 1)
+    # What the old provider said and we had not noted yet.
+    if ends:
+        with pytest.raises(PermissionDenied) as refusal:
+            await come(database, tenant, connection)
+        assert refusal.value.code == "connection_changed"
+    else:
+        assert await come(database, tenant, connection) == person
+
+
+@pytest.mark.parametrize("change", ["disabled", "deleted", "changed"])
+async def test_a_session_that_is_opened_while_its_connection_ends_does_not_outlive_it(
+    database: Database, settings: Settings, tenant: Tenant, servers: Servers, change: str
+) -> None:
+    connection = await make(database, settings, tenant)
+    person = await come(database, tenant, connection)
+    async with database.as_tenant(tenant.id, is_write=True) as changing:
+        # The change has ended the sessions that it saw, and is not committed when another one is.
+        await lock_connection(changing, connection.id)
+        session_id = await sign_in(database, settings, tenant, person)
+        confirming = asyncio.create_task(confirm_session(database, author(tenant), connection, person, session_id))
+        await asyncio.sleep(0.2)
+        wanted = replace(connection, is_enabled=change == "changed", config=OidcConfig("https://b.example", "us"))
+        await (
+            changing.execute(DELETE, connection.id)
+            if change == "deleted"
+            else changing.fetchrow(UPDATE, *_columns(wanted))
+        )
+    with pytest.raises(PermissionDenied):
+        await confirming
+    live = "SELECT 1 FROM sessions WHERE tenant_id = $1 AND revoked_at IS NULL"
+    assert await rows(servers, settings, live, tenant.id) == []
 
 
 async def test_the_end_of_a_connection_ends_memberships_and_sessions_that_came_by_it_and_no_others(
@@ -255,7 +364,7 @@ async def test_the_end_of_a_connection_ends_memberships_and_sessions_that_came_b
         await open_session(
             database, settings, person_id=person, tenant_id=tenant.id, method="oidc", address="", agent="", locked=True
         )
-    await delete_connection(database, author(tenant), one.id)
+    await delete_connection(database, operator(tenant), one.id)
     found = await rows(servers, settings, "SELECT person_id FROM members WHERE tenant_id = $1", tenant.id)
     assert found == [(stays,)]
     live = "SELECT person_id FROM sessions WHERE tenant_id = $1 AND revoked_at IS NULL"
@@ -268,7 +377,7 @@ async def test_a_forgotten_identity_comes_back_as_somebody_new(
     connection = await make(database, settings, tenant)
     before = await come(database, tenant, connection)
     (identity,) = await list_identities(database, tenant.id, connection.id, 10, None)
-    await delete_identity(database, author(tenant), identity.id)
+    await delete_identity(database, operator(tenant), identity.id)
     assert await rows(servers, settings, "SELECT 1 FROM members WHERE tenant_id = $1", tenant.id) == []
     assert await come(database, tenant, connection) != before
 

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import zipfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -24,13 +24,13 @@ import pytest
 
 from core.audit import Author
 from core.audit_trail import verify
-from core.database import Database
+from core.database import Database, as_owner
 from core.errors import Conflict, LogUnavailable, NotFound, TooMany
 from core.eventlog import EventLog, Offset, Partition
 from core.exports import ExportFolder
 from core.jobs import MAX_FILES, Job, JobKind, JobState, ask_export, cancel, find_jobs
 from core.log import open_log
-from core.queries import parse_blocks
+from core.queries import named, parse_blocks
 from core.settings import Settings
 from core.tenancy import Tenant
 from core.tenant_ends import ask_deletion, list_erasures, restore
@@ -39,7 +39,7 @@ from core.topics import raw_topic
 from core.valkey_log import ValkeyLog
 from pipeline.__main__ import HANDLERS
 from pipeline.jobs.lease import Lease, LeaseLost
-from pipeline.jobs.runner import JobParts, JobRunner
+from pipeline.jobs.runner import MAX_ATTEMPTS, Handler, JobFailed, JobParts, JobRunner
 from pipeline.jobs.upkeep import remove_old_files, sweep_erased
 from pipeline.prepared import prepare
 from pipeline.store import Store
@@ -49,6 +49,7 @@ from tests.pipeline.filled import Everything, filled
 
 ON_BOTH_STORES = True
 SECONDS = 60.0
+BEGIN_ERASURE = named("tenant_ends", "begin_erasure")
 STATEMENTS = parse_blocks(
     """-- end_leases()
 -- As if every worker had been away for long.
@@ -81,10 +82,12 @@ async def tenant(database: Database, settings: Settings, log: ValkeyLog, everyth
 
 
 @asynccontextmanager
-async def working(parts: JobParts, workers: int = 1) -> AsyncIterator[None]:
+async def working(
+    parts: JobParts, workers: int = 1, handlers: Mapping[JobKind, Handler] = HANDLERS
+) -> AsyncIterator[None]:
     """Workers of jobs in this process."""
     stop = asyncio.Event()
-    tasks = [asyncio.create_task(JobRunner(parts, HANDLERS).run(stop)) for _ in range(workers)]
+    tasks = [asyncio.create_task(JobRunner(parts, handlers).run(stop)) for _ in range(workers)]
     try:
         yield
     finally:
@@ -276,6 +279,47 @@ async def test_a_deletion_leaves_nothing_anywhere_and_a_proof_that_says_so(
     assert shared and (await verify(database, neighbour.id)).findings == []
 
 
+async def test_people_go_though_another_tenant_knew_them_once_and_who_cannot_go_yet_is_tried_again(
+    parts: JobParts, database: Database, log: ValkeyLog, everything: Everything, tenant: Tenant
+) -> None:
+    neighbour = await filled(database, parts.settings, log, everything)
+    known, held = await everything.join(tenant), await everything.join(tenant)
+    both = await everything.join(tenant, neighbour)
+    async with as_owner(everything.superuser) as connection:
+        await connection.execute(KNOWN_ELSEWHERE.format(tenant=neighbour.id, person=known))
+        await connection.execute("CREATE SCHEMA elsewhere")
+        await connection.execute("CREATE TABLE elsewhere.held (tenant_id uuid, person_id uuid REFERENCES people)")
+        await connection.execute("INSERT INTO elsewhere.held VALUES (NULL, $1)", held)
+
+        async def left() -> set[UUID]:
+            rows = await connection.fetch("SELECT id FROM people WHERE id = ANY($1::uuid[])", [known, held, both])
+            return {UUID(int=row["id"].int) for row in rows}
+
+        async with working(parts):
+            await delete(database, tenant)
+            await proof_of(database, tenant)
+        assert await left() == {held, both}
+        invitation = await connection.fetchrow("SELECT * FROM invitations WHERE tenant_id = $1", neighbour.id)
+        assert invitation["accepted_at"] is not None and invitation["accepted_by"] is None
+        kept = await connection.fetchval("SELECT person_ids FROM tenant_erasures WHERE id = $1", tenant.id)
+        assert [UUID(int=person.int) for person in kept] == [held]
+        await connection.execute("DROP SCHEMA elsewhere CASCADE")
+        await sweep_erased(parts)
+        assert await left() == {both}
+        assert await connection.fetchval("SELECT person_ids FROM tenant_erasures WHERE id = $1", tenant.id) is None
+
+
+# A person that was a member of a tenant once: it accepted an invitation there, and has a session that has ended.
+KNOWN_ELSEWHERE = """
+INSERT INTO invitations (tenant_id, id, email, role, token_hash, invited_by, message_id, expires_at, accepted_at,
+    accepted_by)
+VALUES ('{tenant}', gen_random_uuid(), 'a@x.test', 'viewer', sha256('{person}'), 'operator', gen_random_uuid(), now(),
+    now(), '{person}');
+INSERT INTO sessions (id, tenant_id, person_id, method, address, agent, family_hash, token_hash, expires_at, revoked_at)
+VALUES (gen_random_uuid(), '{tenant}', '{person}', 'password', '', '', sha256('{person}'), '', now(), now());
+"""
+
+
 async def told(log: EventLog, topics: re.Pattern[str]) -> dict[Partition, int]:
     """What the log has; a broker that has just started answers after a moment."""
     async with asyncio.timeout(SECONDS):
@@ -403,6 +447,50 @@ async def test_a_job_that_never_gets_further_is_given_up(parts: JobParts, databa
     assert failed.state is JobState.FAILED and failed.error is not None and "given up" in failed.error
 
 
+def breaking_off(error: Exception, times: int, kind: JobKind) -> Mapping[JobKind, Handler]:
+    """Handlers of which one does its work, and breaks off at the end of it so many times."""
+    left = [error] * times
+
+    async def handler(lease: Lease, parts: JobParts) -> Mapping[str, Any] | None:
+        if not left:
+            return await HANDLERS[kind](lease, parts)
+        if kind is JobKind.DELETE_TENANT:
+            async with parts.database.as_writer() as session:
+                await session.fetchrow(BEGIN_ERASURE, lease.job.tenant_id, lease.job.asked_by, lease.job.asked_at)
+        raise left.pop()
+
+    return {**HANDLERS, kind: handler}
+
+
+async def test_a_part_that_is_away_for_long_costs_a_job_none_of_its_attempts(
+    parts: JobParts, database: Database, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.jobs.runner.RETRY_SECONDS", 0.0)
+    handlers = breaking_off(LogUnavailable("away", retry_after=1.0), MAX_ATTEMPTS + 3, JobKind.EXPORT_TENANT)
+    job = await export(database, tenant)
+    async with working(parts, handlers=handlers):
+        done = await ended(database, job)
+    assert (done.state, done.error) == (JobState.DONE, None)
+
+
+@pytest.mark.parametrize("error", [JobFailed("rows stand in the way"), RuntimeError("nobody knows")])
+async def test_a_deletion_that_has_begun_is_never_given_up_and_every_failure_is_logged(
+    parts: JobParts,
+    database: Database,
+    everything: Everything,
+    tenant: Tenant,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+) -> None:
+    monkeypatch.setattr("pipeline.jobs.runner.RETRY_SECONDS", 0.0)
+    await delete(database, tenant)
+    async with working(parts, handlers=breaking_off(error, MAX_ATTEMPTS + 3, JobKind.DELETE_TENANT)):
+        await proof_of(database, tenant)
+    assert set((await everything.rows(tenant.id)).values()) == {0}
+    assert sum(record.levelname == "ERROR" for record in caplog.records) == MAX_ATTEMPTS + 3
+
+
 async def test_a_waiting_job_is_cancelled_at_once_and_only_by_its_tenant(
     parts: JobParts, database: Database, log: ValkeyLog, everything: Everything, tenant: Tenant
 ) -> None:
@@ -420,7 +508,7 @@ async def test_a_waiting_job_is_cancelled_at_once_and_only_by_its_tenant(
     lease = await Lease.claim(database)
     assert lease is not None
     await cancel(database, Author.operator(tenant.id), job.id)
-    await lease.give_back(datetime.now(UTC))
+    await lease.give_back(datetime.now(UTC), is_counted=False)
     async with working(parts):
         assert (await ended(database, job)).state is JobState.CANCELLED
     assert parts.folder.files(tenant.id) == 0

@@ -68,7 +68,11 @@ def test_o6_entra_of_another_directory_or_without_object_is_refused(claims: dict
 
 
 @pytest.mark.parametrize("name", ["exp", "iat", "nbf"])
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), 10**400, -(10**400), "1", None, True])
+@pytest.mark.parametrize(
+    "value",
+    [float("nan"), float("inf"), float("-inf"), 10**400, -(10**400), "1", None, True],
+    ids=["nan", "inf", "-inf", "huge", "-huge", "text", "null", "true"],
+)
 def test_a_time_that_is_none_is_refused(name: str, value: Any) -> None:
     assert refusal(PLAIN, {name: value}) == (401, "invalid_id_token")
 

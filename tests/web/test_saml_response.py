@@ -408,11 +408,6 @@ def test_s9_an_assertion_that_is_too_old_or_of_tomorrow_or_has_no_end(
     assert refusal(signer, replace(answer, **part).document()) == (403, "saml_expired")
 
 
-def test_s9_a_time_without_end_is_refused_before_anybody_asks_who_signed(signer: Signer, answer: Answer) -> None:
-    unsigned = replace(answer, signs_assertion=False, confirmed_until="9999-12-31T23:59:59.999999Z")
-    assert refusal(signer, unsigned.document())[0] == 403
-
-
 def test_what_nobody_foresaw_of_a_document_is_a_refusal_and_our_own_trouble_is_not(
     signer: Signer, answer: Answer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
