@@ -7,28 +7,42 @@ that a link dies with either. Several ranges are refused: made of thousands, the
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import time
-from collections.abc import AsyncIterator
+from collections import OrderedDict
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import BufferedReader
 from pathlib import Path
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from core.audit import Author, audit
-from core.errors import CloudMetricsError, InvalidRequest, NotFound, Unauthenticated
+from core.errors import CloudMetricsError, InvalidRequest, NotFound, TooMany, Unauthenticated
 from core.exports import ExportFolder, ExportLinks, Link, unknown_link
 from core.jobs import Job, find_jobs
+from core.networks import network_of
+from core.queries import named
 from core.tenancy import TenantId
 from core.tenant_ends import is_here_to_stay
 from web.auth.strangers import refuse_stranger
+from web.crowd import Crowd
 from web.errors import request_id_of
+from web.http_protocol import abort_of, until_gone
 from web.peer import client_address
 from web.services import Services
+from web.sockets import SEND_SECONDS
 
 CHUNK_BYTES = 256 * 1024
+# Of one file, by whatever links.
+REQUESTS_PER_MINUTE = 60
+MAX_TOLD = 10_000
+FIND_DOWNLOAD = named("audit", "find_download")
+LOCK_DOWNLOADS = named("audit", "lock_downloads")
 MEDIA = {".zip": "application/zip", ".csv": "text/csv; charset=utf-8", ".jsonl": "application/x-ndjson"}
 _RANGE = re.compile(r"bytes=(?:([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18}))")
 
@@ -49,6 +63,9 @@ class ExportDownloads:
         self._services = services
         self._links = ExportLinks(services.settings.master_key_bytes())
         self._folder = ExportFolder(services.settings.export_folder)
+        self._crowd = Crowd(what="downloads", remedy="wait until one has ended")
+        # Links whose entry is written; one that is forgotten here costs a look into the trail.
+        self._told: OrderedDict[Link, None] = OrderedDict()
 
     async def get(self, request: Request) -> Response:
         """The file, or why not; HEAD is the same without it.
@@ -56,18 +73,26 @@ class ExportDownloads:
         Raises:
             NotFound: the link is unknown or has ended, or its file is gone; told apart nowhere.
             InvalidRequest: 416, not one range of the file.
+            TooMany: requests for one file, or downloads at once.
         """
+        places = ExitStack()
+        try:
+            places.enter_context(self._crowd.arrived(network_of(client_address(request, self._services.settings))))
+            return await self._answer(request, places)
+        except BaseException:
+            places.close()
+            raise
+
+    async def _answer(self, request: Request, places: ExitStack) -> Response:
         try:
             link = self._links.read(request.path_params["token"], time.time())
-            path, job = await self._file_of(link)
+            await self._take(request, link)
+            file, job = await self._file_of(link, places)
         except NotFound as refusal:
             raise await self._refused(request, refusal) from None
-        size, etag = path.stat().st_size, f'"{job.result["sha256"]}"'
+        places.enter_context(self._crowd.known(TenantId(link.tenant_id)))
+        path, size, etag = Path(file.name), os.fstat(file.fileno()).st_size, f'"{job.result["sha256"]}"'
         span = span_of(request.headers.get("range", ""), request.headers.get("if-range", ""), etag, size)
-        if request.method == "GET":
-            author = Author(TenantId(link.tenant_id), "link", request_id_of(request.scope))
-            async with self._services.database.as_tenant(author.tenant_id, is_write=True) as session:
-                await audit(session, author, "export.download", str(job.id), {"bytes": [span.start, span.end]})
         headers = {
             "Content-Length": str(span.end - span.start),
             "Content-Disposition": f'attachment; filename="{path.name}"',
@@ -82,10 +107,38 @@ class ExportDownloads:
             headers["Content-Range"] = f"bytes {span.start}-{span.end - 1}/{size}"
         status, media = (206 if span.is_part else 200), MEDIA[path.suffix]
         if request.method == "HEAD":
+            places.close()
             return Response(status_code=status, headers=headers, media_type=media)
-        return StreamingResponse(_chunks(path, span), status, headers, media)
+        await self._tell(link, request_id_of(request.scope))
+        return Download(file, span, places, status_code=status, headers=headers, media_type=media)
 
-    async def _file_of(self, link: Link) -> tuple[Path, Job]:
+    async def _take(self, request: Request, link: Link) -> None:
+        """One token of the file's bucket: each request costs the database what any costs. Raises TooMany."""
+        allowance = await self._services.limiter.take(f"export:{link.job_id}", REQUESTS_PER_MINUTE)
+        request.state.headers |= allowance.headers()
+        if not allowance.is_allowed:
+            raise TooMany(
+                f"More than {allowance.limit} requests a minute for this file; wait {allowance.retry_after:.1f} s, and "
+                "ask for larger ranges.",
+                retry_after=allowance.retry_after,
+            )
+
+    async def _tell(self, link: Link, request_id: str) -> None:
+        """The one entry of a link in the trail, before the first byte of its file is sent."""
+        if link in self._told:
+            return
+        author, subject = Author(TenantId(link.tenant_id), "link", request_id), str(link.job_id)
+        async with self._services.database.as_tenant(author.tenant_id, is_write=True) as session:
+            # Who asks for many ranges asks for them at once, and of several processes.
+            await session.execute(LOCK_DOWNLOADS, subject)
+            if await session.fetchrow(FIND_DOWNLOAD, subject, link.ends_at) is None:
+                await audit(session, author, "export.download", subject, {"link_ends_at": link.ends_at})
+        self._told[link] = None
+        while len(self._told) > MAX_TOLD:
+            self._told.popitem(last=False)
+
+    async def _file_of(self, link: Link, places: ExitStack) -> tuple[BufferedReader, Job]:
+        """A link's file, opened, and closed with the places."""
         database, tenant_id = self._services.database, TenantId(link.tenant_id)
         (job,) = await find_jobs(database, tenant_id, [link.job_id])
         if job is None or job.expires_at is None or job.expires_at <= datetime.now(UTC):
@@ -93,9 +146,12 @@ class ExportDownloads:
         if not await is_here_to_stay(database, tenant_id):
             raise unknown_link()
         path = self._folder.file(link.tenant_id, link.job_id, Path(str(job.result["file"])).suffix)
-        if not await asyncio.to_thread(path.is_file):
-            raise unknown_link()
-        return path, job
+        try:
+            file = await asyncio.to_thread(path.open, "rb")
+        except (FileNotFoundError, IsADirectoryError):
+            raise unknown_link() from None
+        places.callback(file.close)
+        return file, job
 
     async def _refused(self, request: Request, refusal: CloudMetricsError) -> CloudMetricsError:
         """The refusal, or that this address tried too many links."""
@@ -130,14 +186,44 @@ def span_of(header: str, if_range: str, etag: str, size: int) -> Span:
     return Span(start, end, is_part=True)
 
 
-async def _chunks(path: Path, span: Span) -> AsyncIterator[bytes]:
-    """The bytes of a span; read beside the loop, since a disk may be slow."""
-    file = await asyncio.to_thread(path.open, "rb")
-    try:
-        await asyncio.to_thread(file.seek, span.start)
-        left = span.end - span.start
-        while left and (chunk := await asyncio.to_thread(file.read, min(CHUNK_BYTES, left))):
-            left -= len(chunk)
-            yield chunk
-    finally:
-        file.close()
+class Download(Response):
+    """A span of an open file. Whatever ends it, the file is closed and the places are given back."""
+
+    def __init__(
+        self, file: BufferedReader, span: Span, places: ExitStack, *, status_code: int, headers: dict[str, str],
+        media_type: str,
+    ) -> None:  # fmt: skip
+        super().__init__(None, status_code, headers, media_type)
+        self._file = file
+        self._span = span
+        self._places = places
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._places:
+            pump = asyncio.create_task(self._pump(scope, send))
+            gone = asyncio.create_task(until_gone(receive))
+            try:
+                await asyncio.wait({pump, gone}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                pump.cancel()
+                gone.cancel()
+                await asyncio.gather(pump, gone, return_exceptions=True)
+            if not pump.cancelled() and (error := pump.exception()) is not None:
+                raise error
+
+    async def _pump(self, scope: Scope, send: Send) -> None:
+        """Read beside the loop, since a disk may be slow; a reader that takes nothing is cut off."""
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            await asyncio.to_thread(self._file.seek, self._span.start)
+            left = self._span.end - self._span.start
+            while left and (chunk := await asyncio.to_thread(self._file.read, min(CHUNK_BYTES, left))):
+                left -= len(chunk)
+                async with asyncio.timeout(SEND_SECONDS):
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            async with asyncio.timeout(SEND_SECONDS):
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except TimeoutError:
+            abort_of(scope)()
+            # The server hears of it in the loop's next turn.
+            await asyncio.sleep(0)

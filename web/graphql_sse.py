@@ -27,7 +27,7 @@ from web.graphql_errors import is_of_document, request_errors
 from web.graphql_http import GraphQLHttp
 from web.graphql_operation import Operation
 from web.graphql_request import EVENT_STREAM, JSON, check_accepts_stream
-from web.http_protocol import abort_of, stopping_of
+from web.http_protocol import abort_of, stopping_of, until_gone
 from web.ingest.rest import cors_headers
 from web.peer import client_address
 from web.sockets import SEND_SECONDS
@@ -132,7 +132,7 @@ class EventStream(Response):
         with self._places:
             pump = asyncio.create_task(self._pump(scope, send))
             ends = [
-                asyncio.create_task(_until_gone(receive)),
+                asyncio.create_task(until_gone(receive)),
                 asyncio.create_task(stopping_of(scope).wait()),
             ]
             credentials = asyncio.create_task(self._credentials.ended())
@@ -206,8 +206,3 @@ async def _say(scope: Scope, send: Send, data: bytes, *, is_last: bool = False) 
             await send({"type": "http.response.body", "body": data, "more_body": not is_last})
     except TimeoutError:
         abort_of(scope)()
-
-
-async def _until_gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

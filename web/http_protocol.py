@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from starlette.types import Scope
+from starlette.types import Receive, Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -68,3 +68,9 @@ def abort_of(scope: Scope) -> Callable[[], None]:
     """What cuts the connection at once; nothing with another server than ours."""
     abort: Callable[[], None] = scope["state"].get(ABORT, lambda: None)
     return abort
+
+
+async def until_gone(receive: Receive) -> None:
+    """Until the other side has closed."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

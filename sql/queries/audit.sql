@@ -27,6 +27,16 @@ WHERE tenant_id = (SELECT current_setting('app.current_tenant')::uuid)
 SELECT tenant_id, id, sequence, at, actor, action, subject, diff, request_id, previous_hash, hash FROM audit_log
 WHERE tenant_id = (SELECT current_setting('app.current_tenant')::uuid) AND id = ANY($1::uuid[]);
 
+-- lock_downloads(job)
+-- One after the other look whether a link of this job has its entry, and write it.
+SELECT pg_advisory_xact_lock(hashtextextended('export.download ' || $1::text, 0));
+
+-- find_download(job, link_ends_at)
+-- The entry of an export's link that was used.
+SELECT sequence FROM audit_log
+WHERE tenant_id = (SELECT current_setting('app.current_tenant')::uuid) AND subject = $1 AND action = 'export.download'
+    AND (diff ->> 'link_ends_at')::bigint = $2::bigint LIMIT 1;
+
 -- next_entries(most, after_sequence, after_id)
 -- The tenant's entries in the order of the chain; by their ids where two claim one place.
 SELECT tenant_id, id, sequence, at, actor, action, subject, diff, request_id, previous_hash, hash FROM audit_log
