@@ -16,6 +16,7 @@ from core.settings import Settings
 from core.tenancy import PersonId, Principal, Tenant, Tier
 from resolvers.global_ids import global_id
 from tests.conftest import make_key
+from tests.core.members import QUERIES, add_member
 from tests.resolvers.asking import Answers, answers_of
 from web.auth.callers import Caller
 
@@ -42,6 +43,14 @@ BY_DAY = """query($from: Date!, $to: Date!, $key: String) {
 async def asking(settings: Settings, database: Database) -> Any:
     async with answers_of(settings, database) as answers:
         yield answers
+
+
+@pytest.fixture(autouse=True)
+async def member(database: Database, tenant: Tenant) -> None:
+    """The administrator that asks: what it is to write is asked of the database."""
+    async with database.as_doorkeeper(is_write=True) as session:
+        await session.execute(QUERIES["insert_person"], tenant.id, f"{tenant.id}@example.org")
+    await add_member(database, tenant, Role.ADMIN, PersonId(tenant.id))
 
 
 def admin(tenant: Tenant, role: Role = Role.ADMIN) -> Caller:
