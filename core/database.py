@@ -66,6 +66,11 @@ _PASSING = (
     asyncpg.PostgresSystemError,
     asyncpg.LockNotAvailableError,
 )
+# The same for whoever writes: where the server has become a standby since, the connection is of the wrong one.
+_PASSING_FOR_DOORS = (
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.PostgresSystemError,
+)
 
 # What PostgreSQL takes back of one of two who wait for each other: the same again goes through.
 _COLLIDED = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
@@ -148,7 +153,9 @@ class Database:
     async def _session(
         self, door: str, begin: Query, *, seconds: float, is_write: bool = False
     ) -> AsyncIterator[Session]:
-        with _unavailable_when_away(_PASSING if door == "writer" else ()):
+        # In a reading transaction of ours, a write is a fault of ours.
+        passing = (*(_PASSING if door == "writer" else ()), *(_PASSING_FOR_DOORS if is_write else ()))
+        with _unavailable_when_away(passing):
             pool = await self._pool(door)
             async with pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
                 async with _transaction(connection, begin, seconds if is_write else ACQUIRE_SECONDS):
@@ -214,7 +221,11 @@ async def _transaction(connection: Any, begin: Query, commit_seconds: float) -> 
     try:
         await connection.execute(begin.text, timeout=ACQUIRE_SECONDS)
         yield
-    except BaseException:
+    except BaseException as error:
+        # A server that takes no writes any more: the next connection may be to the one that does.
+        if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+            connection.terminate()
+            raise
         # Whatever went wrong, nobody else gets this connection with something open.
         try:
             await connection.execute(ROLLBACK.text, timeout=ACQUIRE_SECONDS)

@@ -20,7 +20,7 @@ from core.queries import named
 from core.sessions import revoke_sessions
 from core.sign_in_connections import SignInConnection, lock_connection
 from core.sign_in_rules import Vouched, admit, role_of
-from core.tenancy import PersonId, TenantId
+from core.tenancy import PersonId, SessionId, TenantId
 
 FIND = named("sign_in", "find_identity")
 INSERT_PERSON = named("sign_in", "insert_home_person")
@@ -56,20 +56,21 @@ class SignInIdentity:
     last_sign_in_at: datetime
 
 
-async def recognise(session: Session, author: Author, connection_id: UUID, vouched: Vouched) -> PersonId:
+async def recognise(session: Session, author: Author, asked: SignInConnection, vouched: Vouched) -> PersonId:
     """The person whom a provider vouches for, made at its first sign-in; within a write transaction of the tenant.
+    `asked`: the connection as it was when the provider's word was checked.
 
     Members and connection are locked meanwhile: what is decided here is decided by what they are now, and two first
     sign-ins of one identity make one person.
 
     Raises:
-        NotFound: the connection is gone. PermissionDenied: it is disabled, the e-mail's domain is not allowed, the
-            membership was ended. TooMany: the tenant has as many members as its tier.
+        NotFound: the connection is gone. PermissionDenied: it is disabled or changed, the e-mail's domain is not
+            allowed, the membership was ended. TooMany: the tenant has as many members as its tier.
     """
     tenant = await lock_members(session)
-    connection = await lock_connection(session, connection_id)
-    if not connection.is_enabled:
-        raise PermissionDenied("This way to sign in is disabled.", code="connection_disabled")
+    connection = await lock_connection(session, asked.id)
+    if not connection.vouches_as(asked):
+        raise _changed(connection)
     admit(vouched, connection.allowed_domains)
     row = await session.fetchrow(FIND, connection.id, vouched.issuer, vouched.subject)
     if row is None:
@@ -93,6 +94,43 @@ async def recognise(session: Session, author: Author, connection_id: UUID, vouch
             diff = {"role": [row["role"], role.value], "by": "role_rules"}
             await audit(session, author, "member.change_role", f"person:{person_id}", diff)
     return person_id
+
+
+async def confirm_session(
+    database: Database, author: Author, asked: SignInConnection, person_id: PersonId, session_id: SessionId
+) -> None:
+    """Ends a session that was just opened, if its connection is not any more what it was.
+
+    Who changes a connection ends the sessions that there are; one that was committed while that went on is seen here,
+    for both lock the connection.
+
+    Raises:
+        PermissionDenied: it was ended.
+    """
+    refusal: PermissionDenied | None = None
+    # The refusal is raised once the session's end is committed.
+    async with database.as_tenant(author.tenant_id, is_write=True) as session:
+        try:
+            connection = await lock_connection(session, asked.id)
+        except NotFound:
+            refusal = _changed(None)
+        else:
+            refusal = None if connection.vouches_as(asked) else _changed(connection)
+        if refusal is not None:
+            await revoke_sessions(
+                session, person_id=person_id, tenant_id=author.tenant_id, session_id=session_id, reason=refusal.code
+            )
+            await audit(session, author, "session.revoke", str(session_id), {"reason": refusal.code})
+    if refusal is not None:
+        raise refusal
+
+
+def _changed(connection: SignInConnection | None) -> PermissionDenied:
+    if connection is not None and not connection.is_enabled:
+        return PermissionDenied("This way to sign in is disabled.", code="connection_disabled")
+    return PermissionDenied(
+        "This way to sign in was changed meanwhile; begin again from the sign-in page.", code="connection_changed"
+    )
 
 
 async def _take_seat(session: Session, tenant: Any) -> None:

@@ -3,22 +3,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from core.errors import BadInput, Unavailable
+from core.errors import BadInput, CloudMetricsError, Unavailable
 from core.outbound import checked_url, fetch
 
 FRESH_SECONDS = 600.0
 # An unknown kid asks the provider once; whoever makes them up cannot make us ask more often.
 REFETCH_SECONDS = 30.0
+FAILED_SECONDS = 30.0
 MAX_ENTRIES = 500
 MAX_KEYS = 50
 WELL_KNOWN = "/.well-known/openid-configuration"
+
+T = TypeVar("T")
 
 
 class Provider(msgspec.Struct, frozen=True):
@@ -84,6 +89,8 @@ class ProviderDirectory:
 
     def __init__(self, reach: str) -> None:
         self._reach = reach
+        self._discoveries: _Flights[Provider] = _Flights()
+        self._key_fetches: _Flights[list[dict[str, Any]]] = _Flights()
         self._providers: OrderedDict[str, _Kept] = OrderedDict()
         self._keys: OrderedDict[str, _Kept] = OrderedDict()
 
@@ -92,13 +99,14 @@ class ProviderDirectory:
         kept = self._providers.get(issuer)
         if kept is None or time.monotonic() - kept.at > FRESH_SECONDS:
             try:
-                kept = _Kept(await discover(issuer, self._reach), time.monotonic())
+                found = await self._discoveries.of(issuer, lambda: discover(issuer, self._reach))
+                kept = _Kept(found, time.monotonic())
             except Unavailable:
                 if kept is None:
                     raise
             _keep(self._providers, issuer, kept)
-        found: Provider = kept.value
-        return found
+        provider: Provider = kept.value
+        return provider
 
     async def keys(self, provider: Provider, *, kid: str | None) -> list[dict[str, Any]]:
         """The provider's public keys; asked for anew, once in half a minute, when none has that `kid`.
@@ -117,7 +125,7 @@ class ProviderDirectory:
     async def _renewed(self, provider: Provider, kept: _Kept | None, fresh: _Kept) -> _Kept:
         """The keys fetched again; those that are there while the provider is away."""
         try:
-            fresh.value = await self._fetch_keys(provider)
+            fresh.value = await self._key_fetches.of(provider.jwks_uri, lambda: self._fetch_keys(provider))
         except Unavailable:
             if kept is None:
                 raise
@@ -133,6 +141,37 @@ class ProviderDirectory:
             raise Unavailable("The provider's key set cannot be read.", code="provider_unavailable") from None
         # Only public keys for signatures: a shared secret among them could sign in our place.
         return [key for key in keys[:MAX_KEYS] if key.get("kty") in ("RSA", "EC") and key.get("use", "sig") == "sig"]
+
+
+class _Flights(Generic[T]):
+    """Fetches of which one at a time is under way for an address, however many wait for it; one that failed is not
+    tried again for half a minute."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, asyncio.Task[T]] = {}
+        self._failed: OrderedDict[str, _Kept] = OrderedDict()
+
+    async def of(self, address: str, fetch: Callable[[], Awaitable[T]]) -> T:
+        """What `fetch` gives; the errors that it raises, or raised the last time."""
+        failed = self._failed.get(address)
+        if failed is not None and time.monotonic() - failed.at < FAILED_SECONDS:
+            error: CloudMetricsError = failed.value
+            raise error.with_traceback(None)
+        running = self._running.get(address)
+        if running is None:
+            self._running[address] = running = asyncio.create_task(self._flight(address, fetch))
+            running.add_done_callback(lambda _: self._running.pop(address, None))
+        # Who waits no longer takes it from nobody else.
+        return await asyncio.shield(running)
+
+    async def _flight(self, address: str, fetch: Callable[[], Awaitable[T]]) -> T:
+        try:
+            found = await fetch()
+        except CloudMetricsError as error:
+            _keep(self._failed, address, _Kept(error, time.monotonic()))
+            raise
+        self._failed.pop(address, None)
+        return found
 
 
 def _has(kept: _Kept, kid: str) -> bool:

@@ -11,7 +11,8 @@ import ipaddress
 import re
 import socket
 from collections.abc import AsyncIterator
-from typing import NoReturn
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 import httpx2
@@ -26,6 +27,10 @@ LOOPBACK = "loopback"
 _HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.I)
 # Addresses within which an IPv4 address of anybody's choice is hidden: NAT64 (RFC 6052, 8215), 6to4 (RFC 3056), Teredo.
 _TRANSLATED = [ipaddress.ip_network(text) for text in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32")]
+
+
+_LOOKUPS = ThreadPoolExecutor(max_workers=32, thread_name_prefix="lookup")
+_RUNNING: dict[tuple[str, int], Future[list[Any]]] = {}
 
 
 class OutboundAnswerTooLarge(Unavailable):
@@ -81,6 +86,17 @@ def is_reachable(address: str, reach: str) -> bool:
     return parsed.is_global and not (parsed.is_multicast or parsed.is_reserved or parsed.is_unspecified)
 
 
+def _looked_up(host: str, port: int) -> Future[list[Any]]:
+    """A look-up that is under way, or a new one. They cannot be given up: a name server that is silent holds its thread
+    for many seconds after we stopped to wait, so each host has one thread, and none of those that all else uses."""
+    place = (host, port)
+    running = _RUNNING.get(place)
+    if running is None or running.done():
+        _RUNNING[place] = running = _LOOKUPS.submit(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        running.add_done_callback(lambda _: _RUNNING.pop(place, None))
+    return running
+
+
 async def resolved(host: str, port: int, reach: str) -> str:
     """The address to connect to; all of the name's are checked.
 
@@ -89,7 +105,7 @@ async def resolved(host: str, port: int, reach: str) -> str:
         Unavailable: the name is not known.
     """
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = await asyncio.shield(asyncio.wrap_future(_looked_up(host, port)))
     except OSError:
         raise Unavailable(f"The name {host[:200]} cannot be looked up.", code="provider_unavailable") from None
     addresses = [str(entry[4][0]) for entry in found]

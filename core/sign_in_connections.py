@@ -33,6 +33,7 @@ OWNERS_OF = named("sign_in", "owners_of_connection")
 END_INVITATIONS = named("sign_in", "end_invitations_of_connection")
 END_MEMBERS = named("sign_in", "end_members_of_connection")
 END_SESSIONS = named("sign_in", "end_sessions_of_connection")
+DROP_ATTEMPTS = named("sign_in", "drop_attempts_of_connection")
 WHOSE = named("sign_in", "whose_connection")
 OFFERED = named("sign_in", "offered_connections")
 
@@ -89,6 +90,17 @@ class SignInConnection:
     def saml(self) -> SamlConfig:
         assert isinstance(self.config, SamlConfig)
         return self.config
+
+    def vouches_as(self, before: SignInConnection) -> bool:
+        """Whether the word of this one's provider is that of `before`: it is enabled, names the same people, and takes
+        all signatures that were taken."""
+        if not self.is_enabled or self.kind is not before.kind:
+            return False
+        if self.kind is ConnectionKind.OIDC:
+            return self.oidc() == before.oidc()
+        now, then = self.saml(), before.saml()
+        is_same = (now.entity_id, now.subject_attribute) == (then.entity_id, then.subject_attribute)
+        return is_same and set(then.certificates) <= set(now.certificates)
 
     def secret(self, master_key: bytes) -> str:
         """The client secret; empty where there is none."""
@@ -183,7 +195,8 @@ async def create_connection(database: Database, authority: Authority, connection
 async def update_connection(
     database: Database, authority: Authority, id: UUID, change: Callable[[SignInConnection], SignInConnection]
 ) -> SignInConnection:
-    """Changes a connection. One that is disabled ends the sessions of those who came by it.
+    """Changes a connection. One that is disabled, or whose provider is another or lost a certificate, ends the sessions
+    of those who came by it, and the sign-ins that are under way.
 
     Raises:
         NotFound: the tenant has none with that id. Conflict: the new name is taken.
@@ -207,8 +220,10 @@ async def update_connection(
         diff: dict[str, Any] = {key: [old[key], new[key]] for key in new if old[key] != new[key]}
         if wanted.sealed_secret != before.sealed_secret:
             diff["client_secret"] = "changed"
-        if before.is_enabled and not wanted.is_enabled:
-            diff["sessions_ended"] = len(await session.fetch(END_SESSIONS, id, "connection_disabled"))
+        if before.is_enabled and not wanted.vouches_as(before):
+            reason = "connection_changed" if wanted.is_enabled else "connection_disabled"
+            diff["sessions_ended"] = len(await session.fetch(END_SESSIONS, id, reason))
+            await session.execute(DROP_ATTEMPTS, id)
         await audit(session, author, "sign_in_connection.update", str(id), diff)
     return connection_of(row)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 from core.errors import BadInput
 from core.idp_metadata import read_metadata
@@ -18,6 +19,12 @@ from core.sign_in_connections import OidcConfig, SamlConfig, SignInConnection, c
 from core.sign_in_rules import ConnectionKind, Preset, RoleRule, checked_domains, checked_role, checked_rules
 
 GOOGLE_ISSUER = "https://accounts.google.com"
+GOOGLE_HOST = "accounts.google.com"
+MICROSOFT_HOSTS = ("login.microsoftonline.com", "login.microsoftonline.us", "sts.windows.net")
+# The first part of such an address: names, and the directory of accounts that anybody makes for himself.
+MICROSOFT_FOR_EVERYBODY = (
+    ["common"], ["organizations"], ["consumers"], ["9188040d-6c67-4c5b-b112-36a304b66dad"],
+)  # fmt: skip
 MAX_CLIENT_ID = 256
 MAX_SECRET = 1024
 MAX_ATTRIBUTE = 256
@@ -141,15 +148,31 @@ async def _oidc(settings: Settings, preset: Preset, asked: OidcAsked, before: Oi
             raise BadInput("An OpenID connection needs the provider's issuer.", field="issuer")
         return OidcConfig(before.issuer, client_id)
     issuer = checked_issuer(asked.issuer, reach)
-    if preset is Preset.ENTRA_OIDC and any(f"/{all_}/" in issuer for all_ in ("common", "organizations", "consumers")):
-        raise BadInput(
-            "This issuer signs in people of every directory; give your own: https://login.microsoftonline.com/"
-            "<directory id>/v2.0.",
-            field="issuer",
-        )
+    _refuse_open_to_all(issuer, preset, "issuer")
     if before is None or before.issuer != issuer:
         await discover(issuer, reach)
     return OidcConfig(issuer, client_id)
+
+
+def _refuse_open_to_all(provider: str, preset: Preset, field: str) -> None:
+    """An issuer or entity at which anybody may make himself an account would let everybody in."""
+    try:
+        parts = urlsplit(provider.lower())
+    except ValueError:
+        return
+    if preset.kind is ConnectionKind.OIDC and parts.hostname == GOOGLE_HOST:
+        raise BadInput(
+            f"{GOOGLE_ISSUER} signs in everybody who has a Google account; take the preset GOOGLE_WORKSPACE, which "
+            "asks for your domains.",
+            field=field,
+        )
+    is_entra = parts.hostname in MICROSOFT_HOSTS or preset in (Preset.ENTRA_OIDC, Preset.ENTRA_SAML)
+    if (is_entra and parts.path.split("/")[1:2] in MICROSOFT_FOR_EVERYBODY) or parts.hostname == "login.live.com":
+        raise BadInput(
+            "This signs in people of every directory, or of none; give your own: https://login.microsoftonline.com/"
+            "<directory id>/v2.0.",
+            field=field,
+        )
 
 
 def _saml(settings: Settings, preset: Preset, asked: SamlAsked, before: SamlConfig | None) -> SamlConfig:
@@ -159,6 +182,7 @@ def _saml(settings: Settings, preset: Preset, asked: SamlAsked, before: SamlConf
         pinned = (before.entity_id, before.sso_url, before.certificates)
     else:
         read = read_metadata(asked.metadata_xml, datetime.now(UTC))
+        _refuse_open_to_all(read.entity_id, preset, "metadataXml")
         checked_url(read.sso_url, reach=settings.identity_providers, field="metadataXml")
         pinned = (read.entity_id, read.sso_url, read.certificates)
     # Okta signs both unless told otherwise, Entra the assertion alone.

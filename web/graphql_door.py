@@ -47,19 +47,21 @@ class GraphQLDoor:
             budgets=services.budgets,
         )
 
-    async def identify(self, authorization: str) -> Caller:
-        """Who sends this `Authorization`.
+    async def identify(self, authorization: str, address: str) -> Caller:
+        """Who sends this `Authorization` from an address.
 
         Raises:
             Unauthenticated: no access token, secret key or share link, or not a good one.
             PermissionDenied: a person who is no member of the token's tenant any more, or has left it; anybody but an
                 owner while the tenant is to be deleted.
+            TooMany: the address has had too many looked up that were not known to be good.
+            DatabaseUnavailable: it cannot be looked up now, and was not confirmed for a while.
         """
-        caller = await self._known(authorization)
+        caller = await self._known(authorization, address)
         caller.principal.refuse_when_ending()
         return caller
 
-    async def _known(self, authorization: str) -> Caller:
+    async def _known(self, authorization: str, address: str) -> Caller:
         scheme, _, token = authorization.partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or not token:
@@ -67,8 +69,8 @@ class GraphQLDoor:
         if looks_like_token(token):
             return await self.services.sessions.by_token(token)
         if is_share_token(token):
-            return await self.services.links.caller(token)
-        known = await self.services.keys.by_bearer(token)
+            return await self.services.links.caller(token, address)
+        known = await self.services.keys.by_bearer(token, address)
         if known.key.kind is not KeyKind.SECRET:
             raise Unauthenticated("A publishable key can only send events; use a secret key here.")
         return known.caller()

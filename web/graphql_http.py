@@ -91,11 +91,11 @@ class GraphQLHttp:
         return await operation.result()
 
     async def _identify(self, request: Request) -> Caller:
+        services = self._door.services
+        address = client_address(request, services.settings)
         try:
-            return await self._door.identify(request.headers.get("authorization", ""))
+            return await self._door.identify(request.headers.get("authorization", ""), address)
         except CloudMetricsError as refusal:
-            services = self._door.services
-            address = client_address(request, services.settings)
             allowance, answer = await refuse_stranger(services.limiter, address, refusal)
             request.state.headers |= allowance.headers()
             raise answer from None

@@ -16,9 +16,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from core.errors import CloudMetricsError, DatabaseUnavailable, PermissionDenied, Unauthenticated
+from core.errors import CloudMetricsError, DatabaseUnavailable, PermissionDenied, TooMany, Unauthenticated
 from core.networks import network_of
 from web.auth.callers import Caller
+from web.auth.look_ups import UNCONFIRMED_SECONDS
 from web.crowd import Crowd
 from web.errors import request_id_of, retry_headers, status_of
 from web.graphql_door import GraphQLDoor
@@ -92,20 +93,25 @@ class _Credentials:
     def __init__(self, door: GraphQLDoor, request: Request, caller: Caller) -> None:
         self._door = door
         self._authorization = request.headers.get("authorization", "")
+        self._address = client_address(request, door.services.settings)
         self._first = caller
 
     async def ended(self) -> CloudMetricsError:
         """Waits until they are good no more, or for less than before; says which."""
+        confirmed_at = time.monotonic()
         while True:
             await asyncio.sleep(RECHECK_SECONDS)
             if self._first.expires_at is not None and self._first.expires_at <= time.time():
                 return Unauthenticated("The access token has expired; ask with a new one.", code="token_expired")
             try:
-                now = await self._door.identify(self._authorization)
-            except DatabaseUnavailable:
+                now = await self._door.identify(self._authorization, self._address)
+            except (DatabaseUnavailable, TooMany) as error:
+                if time.monotonic() - confirmed_at > UNCONFIRMED_SECONDS:
+                    return error
                 continue
             except CloudMetricsError as error:
                 return error
+            confirmed_at = time.monotonic()
             if self._first.has_lost(now):
                 return PermissionDenied("You may less than when this stream was opened; ask again.")
 

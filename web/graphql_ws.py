@@ -23,8 +23,10 @@ from core.errors import (
     Unauthenticated,
 )
 from core.networks import network_of
+from core.permissions import Permission
 from core.tenancy import TenantId
 from web.auth.callers import Caller
+from web.auth.look_ups import UNCONFIRMED_SECONDS
 from web.auth.strangers import refuse_stranger
 from web.crowd import Crowd
 from web.errors import error_body, request_id_of, retry_headers, status_of
@@ -110,6 +112,8 @@ class Connection:
         self._door = door
         self._arrival = arrival
         self._authorization = ""
+        # All that an operation of it may have been started with.
+        self._given: frozenset[Permission] = frozenset()
         self._operations: dict[str, asyncio.Task[None]] = {}
         self._speaker = Speaker(socket)
         self._budget = MessageBudget(burst=MESSAGE_BURST, a_second=MESSAGES_A_SECOND)
@@ -117,7 +121,9 @@ class Connection:
     async def run(self) -> None:
         watch: asyncio.Task[None] | None = None
         try:
-            watch = asyncio.create_task(self._recheck(await self._initialise()))
+            first = await self._initialise()
+            self._given = first.principal.permissions
+            watch = asyncio.create_task(self._watch(first.expires_at))
             while True:
                 await self._handle(await self._receive())
         except ProtocolViolation as violation:
@@ -163,31 +169,42 @@ class Connection:
     async def _introduced(self) -> Caller:
         """Who the first message says it is; keys that are guessed count as they do in requests."""
         try:
-            return await self._door.identify(self._authorization)
+            return await self._door.identify(self._authorization, self._arrival.address)
         except DatabaseUnavailable:
             raise ProtocolViolation(1013, "Keys cannot be looked up right now; try again.") from None
-        except (Unauthenticated, PermissionDenied) as error:
+        except (Unauthenticated, PermissionDenied, TooMany) as error:
             _, answer = await refuse_stranger(self._door.services.limiter, self._arrival.address, error)
             raise ProtocolViolation(_code_of(answer), answer.message) from None
 
     async def _known(self) -> Caller:
         try:
-            return await self._door.identify(self._authorization)
-        except (Unauthenticated, PermissionDenied) as error:
+            return await self._door.identify(self._authorization, self._arrival.address)
+        except (Unauthenticated, PermissionDenied, TooMany) as error:
             raise ProtocolViolation(_code_of(error), error.message) from None
         except DatabaseUnavailable:
             raise ProtocolViolation(1013, "Keys cannot be looked up right now; try again.") from None
 
-    async def _recheck(self, first: Caller) -> None:
+    async def _watch(self, expires_at: float | None) -> None:
+        """Looks again without end; nobody waits for it, so what it dies of ends the socket too."""
+        try:
+            await self._recheck(expires_at)
+        except Exception:
+            request_id = request_id_of(self._socket.scope)
+            log.exception("re-check failed", extra={"action": "internal_error", "request_id": request_id})
+            await self._speaker.close(1011, "Something went wrong.")
+
+    async def _recheck(self, expires_at: float | None) -> None:
         """A key or session that was revoked, a member that was removed, a role that was lowered and a token that has
-        expired end the socket, whatever it is doing."""
+        expired end the socket, whatever it is doing; so does a while in which they cannot be looked up."""
+        confirmed_at = time.monotonic()
         while True:
             await asyncio.sleep(RECHECK_SECONDS)
             try:
-                if first.expires_at is not None and first.expires_at <= time.time():
+                if expires_at is not None and expires_at <= time.time():
                     await self._speaker.close(4401, "The access token has expired; connect with a new one.")
                     return
-                if first.has_lost(await self._door.identify(self._authorization)):
+                now = await self._door.identify(self._authorization, self._arrival.address)
+                if not self._given <= now.principal.permissions:
                     await self._speaker.close(4403, "You may less than when you connected; connect again.")
                     return
             except Unauthenticated:
@@ -196,8 +213,12 @@ class Connection:
             except PermissionDenied as error:
                 await self._speaker.close(4403, error.message)
                 return
-            except DatabaseUnavailable:
-                continue
+            except (DatabaseUnavailable, TooMany):
+                if time.monotonic() - confirmed_at > UNCONFIRMED_SECONDS:
+                    await self._speaker.close(1013, "Keys cannot be looked up right now; try again.")
+                    return
+            else:
+                confirmed_at = time.monotonic()
 
     async def _handle(self, message: object) -> None:
         match message:
@@ -245,6 +266,7 @@ class Connection:
 
     async def _execute(self, message: Subscribe, request_id: str) -> None:
         known = await self._known()
+        self._given |= known.principal.permissions
         allowance = await self._door.take(known)
         refuse_when_empty(allowance)
         operation = await prepare(self._door, known, message.request, allowance, request_id)

@@ -71,6 +71,11 @@ WHERE tenant_id = (SELECT current_setting('app.current_tenant')::uuid) AND revok
         WHERE i.tenant_id = (SELECT current_setting('app.current_tenant')::uuid) AND i.connection_id = $1)
 RETURNING id;
 
+-- drop_attempts_of_connection(connection_id)
+-- The end of sign-ins by a connection that are under way.
+DELETE FROM sign_in_attempts
+WHERE tenant_id = (SELECT current_setting('app.current_tenant')::uuid) AND connection_id = $1;
+
 -- end_invitations_of_connection(connection_id)
 -- The end of open invitations that were made by those who came by a connection.
 UPDATE invitations SET revoked_at = now()
@@ -88,6 +93,10 @@ RETURNING m.person_id;
 -- whose_connection(id)
 -- Which tenant's a connection is.
 SELECT tenant_id FROM sign_in_connections WHERE id = $1;
+
+-- tenant_to_show()
+-- What people call the tenant, and the name that it shares with none.
+SELECT name, slug FROM tenants WHERE id = (SELECT current_setting('app.current_tenant')::uuid);
 
 -- offered_connections(slug)
 -- What a tenant's sign-in page offers.

@@ -134,7 +134,7 @@ async def sign_in_identity(database: Database, settings: Settings, owner: Princi
     made = await create_connection(database, Authority.of(owner, "request"), oidc_connection(owner))
     vouched = Vouched("https://login.example.com", uuid4().hex, None, False, "Ada", {})
     async with database.as_tenant(owner.tenant.id, is_write=True) as session:
-        await recognise(session, author, made.id, vouched)
+        await recognise(session, author, made, vouched)
     (identity,) = await list_identities(database, owner.tenant.id, made.id, 2, None)
     return global_id("SignInIdentity", str(identity.id))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -24,6 +25,10 @@ COUNT_KEYS = parse_blocks("-- count_keys()\n-- Keys that are seen.\nSELECT count
 ]
 
 LOCK = parse_blocks("-- lock(key)\n-- A lock until the end.\nSELECT pg_advisory_xact_lock($1);", "test")["lock"]
+
+STAND_BY = parse_blocks(
+    "-- stand_by()\n-- No writes.\nSELECT set_config('transaction_read_only', 'on', true);", "test"
+)["stand_by"]
 
 
 async def test_a_tenant_sees_its_own_keys_only(database: Database, settings: Settings, tenant: Tenant) -> None:
@@ -75,6 +80,21 @@ async def test_reading_cannot_write(database: Database, tenant: Tenant) -> None:
     with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
         async with database.as_tenant(tenant.id) as session:
             await session.execute(named("api_keys", "revoke_key"), tenant.id, "key")
+
+
+async def test_a_server_that_takes_no_writes_any_more_is_away_and_its_connection_given_up(settings: Settings) -> None:
+    """As after a fail-over, when the connection is to what has become the standby."""
+    database = Database(settings, pool_size=1)
+    touch = named("sessions", "touch_session")
+    with pytest.raises(DatabaseUnavailable):
+        async with database.as_doorkeeper(is_write=True) as session:
+            first = session._connection.get_server_pid()
+            await session.execute(STAND_BY)
+            await session.execute(touch, uuid4())
+    async with database.as_doorkeeper(is_write=True) as session:
+        assert session._connection.get_server_pid() != first
+        await session.execute(touch, uuid4())
+    await database.close()
 
 
 async def test_a_role_that_could_bypass_is_refused(settings: Settings) -> None:

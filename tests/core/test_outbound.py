@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import httpx2
 import pytest
@@ -68,6 +70,32 @@ async def test_x4_a_name_that_leads_inside_is_refused_when_it_is_looked_up() -> 
         await resolved("localhost", 443, PUBLIC)
     assert refusal.value.code == "url_not_allowed"
     assert await resolved("localhost", 443, LOOPBACK) in ("127.0.0.1", "::1")
+
+
+async def test_a_name_server_that_is_silent_holds_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system's resolver stands still for one name; the rest is the real one."""
+    real, ends, asked = socket.getaddrinfo, threading.Event(), []
+
+    def getaddrinfo(host: str, *rest: Any, **more: Any) -> Any:
+        if host != "silent.example.com":
+            return real(host, *rest, **more)
+        asked.append(host)
+        ends.wait(30)
+        raise socket.gaierror
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    waiting = [asyncio.create_task(resolved("silent.example.com", 443, PUBLIC)) for _ in range(60)]
+    try:
+        await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            assert await asyncio.to_thread(lambda: "done") == "done"
+            assert await resolved("localhost", 443, LOOPBACK) in ("127.0.0.1", "::1")
+        waiting[0].cancel()
+    finally:
+        ends.set()
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError] + [Unavailable] * 59
+    assert asked == ["silent.example.com"]
 
 
 class _Answers(BaseHTTPRequestHandler):

@@ -10,26 +10,33 @@ from typing import Any
 from uuid import uuid4
 
 import asyncpg
+import msgspec
 import pytest
 
 from core import accounts
 from core.audit import Author
 from core.database import Database, as_owner
 from core.errors import BadInput, Conflict, NotFound, PermissionDenied, TooMany
-from core.identities import delete_identity, list_identities, recognise, shown_email, shown_name
+from core.identities import confirm_session, delete_identity, list_identities, recognise, shown_email, shown_name
 from core.members import Authority
 from core.permissions import Role
 from core.sessions import open_session
 from core.settings import Settings
+from core.sign_in_attempts import Attempt, Purpose, await_attempt
 from core.sign_in_connections import (
+    DELETE,
     MAX_CONNECTIONS,
+    UPDATE,
     OidcConfig,
+    SamlConfig,
     SignInConnection,
+    _columns,
     connection_by_id,
     create_connection,
     delete_connection,
     list_connections,
     load_connections,
+    lock_connection,
     new_connection,
     offered_connections,
     sealed,
@@ -45,7 +52,7 @@ from core.sign_in_rules import (
     role_of,
 )
 from core.sign_in_setup import ConnectionAsked, OidcAsked, change_of
-from core.tenancy import PersonId, Tenant, Tier
+from core.tenancy import PersonId, SessionId, Tenant, Tier
 from tests.conftest import Servers
 from tests.core.people_builder import as_member, make_member
 from tests.web.sso_site import rows
@@ -71,7 +78,7 @@ async def make(database: Database, settings: Settings, tenant: Tenant, **parts: 
 
 async def come(database: Database, tenant: Tenant, connection: SignInConnection, vouched: Vouched = ADA) -> PersonId:
     async with database.as_tenant(tenant.id, is_write=True) as session:
-        return await recognise(session, author(tenant), connection.id, vouched)
+        return await recognise(session, author(tenant), connection, vouched)
 
 
 @pytest.fixture
@@ -279,6 +286,73 @@ async def test_many_who_connect_at_once_get_one_of_a_name_and_no_more_than_may_b
     answers = await asyncio.gather(*many, return_exceptions=True)
     assert sum(isinstance(answer, Conflict) for answer in answers) == 6
     assert len(await list_connections(database, tenant.id, 100, None)) == MAX_CONNECTIONS
+
+
+async def sign_in(database: Database, settings: Settings, tenant: Tenant, person: PersonId) -> SessionId:
+    opened = await open_session(
+        database, settings, person_id=person, tenant_id=tenant.id, method="oidc", address="", agent="", locked=True
+    )
+    return opened.session_id
+
+
+SAML = SamlConfig("https://idp.example", "https://idp.example/sso", ("old", "both"), True)
+
+
+@pytest.mark.parametrize(
+    ("preset", "before", "after", "ends"),
+    [
+        (Preset.OIDC, OidcConfig("https://a.example", "us"), OidcConfig("https://b.example", "us"), True),
+        (Preset.OIDC, OidcConfig("https://a.example", "us"), OidcConfig("https://a.example", "others"), True),
+        (Preset.SAML, SAML, msgspec.structs.replace(SAML, certificates=("both", "new")), True),
+        (Preset.SAML, SAML, msgspec.structs.replace(SAML, subject_attribute="uid"), True),
+        (Preset.SAML, SAML, msgspec.structs.replace(SAML, certificates=("old", "both", "new")), False),
+        (Preset.SAML, SAML, msgspec.structs.replace(SAML, name_attribute="cn"), False),
+    ],
+)
+async def test_another_provider_or_a_certificate_less_ends_sessions_and_sign_ins_under_way(
+    database: Database, settings: Settings, tenant: Tenant, servers: Servers, preset: Preset, before: Any, after: Any,
+    ends: bool,
+) -> None:  # fmt: skip
+    connection = await make(database, settings, tenant, preset=preset, config=before)
+    session_id = await sign_in(database, settings, tenant, person := await come(database, tenant, connection))
+    async with database.as_tenant(tenant.id, is_write=True) as session:
+        await await_attempt(session, Purpose.TICKET, "t" * 43, Attempt(connection.id, b"b" * 32, "/", person))
+    await update_connection(database, operator(tenant), connection.id, lambda before: replace(before, config=after))
+    found = await rows(servers, settings, "SELECT id, revoked_reason FROM sessions WHERE tenant_id = $1", tenant.id)
+    assert found == [(session_id, "connection_changed" if ends else None)]
+    waiting = await rows(servers, settings, "SELECT 1 FROM sign_in_attempts WHERE tenant_id = $1", tenant.id)
+    assert len(waiting) == (0 if ends else 1)
+    # What the old provider said and we had not noted yet.
+    if ends:
+        with pytest.raises(PermissionDenied) as refusal:
+            await come(database, tenant, connection)
+        assert refusal.value.code == "connection_changed"
+    else:
+        assert await come(database, tenant, connection) == person
+
+
+@pytest.mark.parametrize("change", ["disabled", "deleted", "changed"])
+async def test_a_session_that_is_opened_while_its_connection_ends_does_not_outlive_it(
+    database: Database, settings: Settings, tenant: Tenant, servers: Servers, change: str
+) -> None:
+    connection = await make(database, settings, tenant)
+    person = await come(database, tenant, connection)
+    async with database.as_tenant(tenant.id, is_write=True) as changing:
+        # The change has ended the sessions that it saw, and is not committed when another one is.
+        await lock_connection(changing, connection.id)
+        session_id = await sign_in(database, settings, tenant, person)
+        confirming = asyncio.create_task(confirm_session(database, author(tenant), connection, person, session_id))
+        await asyncio.sleep(0.2)
+        wanted = replace(connection, is_enabled=change == "changed", config=OidcConfig("https://b.example", "us"))
+        await (
+            changing.execute(DELETE, connection.id)
+            if change == "deleted"
+            else changing.fetchrow(UPDATE, *_columns(wanted))
+        )
+    with pytest.raises(PermissionDenied):
+        await confirming
+    live = "SELECT 1 FROM sessions WHERE tenant_id = $1 AND revoked_at IS NULL"
+    assert await rows(servers, settings, live, tenant.id) == []
 
 
 async def test_the_end_of_a_connection_ends_memberships_and_sessions_that_came_by_it_and_no_others(

@@ -92,7 +92,7 @@ class Runner:
     async def _bearer_of_link(self) -> Caller:
         """Whoever has the token of a share link that an example makes."""
         made = await self.run("mutations/createShareLink")
-        return await self._door.identify(f"Bearer {made['createShareLink']['token']}")
+        return await self._door.identify(f"Bearer {made['createShareLink']['token']}", "127.0.0.1")
 
     async def _given(self, value: Any) -> Any:
         """Variables with what other examples answer put in."""

@@ -4,8 +4,10 @@ the table's rows O1 to O7 (docs/sso.md)."""
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from collections.abc import AsyncIterator, Iterator
+from html import unescape
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
@@ -161,6 +163,26 @@ async def test_o1_a_state_that_was_begun_ten_minutes_ago_is_too_old(
     place = await back_at_us(browser, await connect(site, secret, provider))
     await rows(servers, settings, "UPDATE sign_in_attempts SET expires_at = now() - interval '1 s' RETURNING 1")
     assert code_of(await browser.get(place)) == (400, "invalid_state")
+
+
+async def test_o1_who_is_sent_by_another_site_is_asked_before_anything_begins(
+    site: Site, provider: str, tell: Any, browser: Browser, secret: str, tenant: Tenant, servers: Servers,
+    settings: Settings,
+) -> None:  # fmt: skip
+    connection = await connect(site, secret, provider)
+    start = f"{connection['startUrl']}?next=/dashboards/a?b=c"
+    page = await browser.client.get(start, headers={"Sec-Fetch-Site": "cross-site"})
+    assert page.status_code == 200 and page.headers["content-type"].startswith("text/html")
+    assert "set-cookie" not in page.headers and "frame-ancestors 'none'" in page.headers["content-security-policy"]
+    assert tenant.slug in page.text and tenant.name in page.text
+    waiting = "SELECT 1 FROM sign_in_attempts WHERE tenant_id = $1"
+    assert await rows(servers, settings, waiting, tenant.id) == []
+    (link,) = re.findall(r'<a href="([^"]+)">', page.text)
+    for origin in ("same-origin", "none", "same-site"):
+        away = await browser.client.get(site.url + unescape(link), headers={"Sec-Fetch-Site": origin})
+        assert away.status_code == 303 and away.headers["location"].startswith(provider)
+    answer = await browser.get((await browser.get(away.headers["location"])).headers["location"])
+    assert (answer.status_code, answer.headers["location"]) == (303, "/dashboards/a?b=c")
 
 
 # O2: what the ID token says.

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from starlette.requests import Request
 
-from core.errors import InvalidRequest, TooMany
+from core.database import Database
+from core.errors import InvalidRequest, PermissionDenied, TooMany
+from core.identities import recognise
+from core.members import Authority
 from core.ratelimit import RateLimiter
 from core.settings import Settings
+from core.sign_in_connections import OidcConfig, create_connection, new_connection, update_connection
+from core.sign_in_rules import Preset, Vouched
+from core.tenancy import Tenant
+from tests.conftest import Servers
+from tests.web.sso_site import rows
 from web.auth.provider_sign_in import ProviderSignIn, checked_next, parameters_of
 
 
 def request(query: str = "", peer: str = "198.51.100.9", cookie: str = "") -> Request:
     headers = [(b"cookie", cookie.encode())] if cookie else []
     return Request({"type": "http", "method": "GET", "path": "/", "query_string": query.encode(), "headers": headers,
-                    "client": (peer, 1)})  # fmt: skip
+                    "client": (peer, 1), "state": {"request_id": "request-1"}})  # fmt: skip
 
 
 @pytest.fixture
@@ -65,6 +75,26 @@ def test_a_parameter_is_there_once_and_unknown_ones_are_left() -> None:
     for query in ("a=1&a=1", "a=" + "x" * 9000):
         with pytest.raises(InvalidRequest):
             parameters_of(request(query), {"a"})
+
+
+async def test_no_session_is_left_by_a_connection_that_was_disabled_meanwhile(
+    database: Database, settings: Settings, tenant: Tenant, servers: Servers
+) -> None:
+    config = OidcConfig("https://login.example.com", "us")
+    made = new_connection(tenant, preset=Preset.OIDC, name="Ours", config=config, now=datetime.now(UTC))
+    operator = Authority.operator(tenant.id)
+    connection = await create_connection(database, operator, made)
+    steps = ProviderSignIn(cast(Any, SimpleNamespace(settings=settings, database=database)))
+    vouched = Vouched(config.issuer, "ada-7", None, False, "Ada", {})
+    async with database.as_tenant(tenant.id, is_write=True) as session:
+        person_id = await recognise(session, operator.author, connection, vouched)
+    assert (await steps.finished(request(), connection, person_id, "/")).status_code == 303
+    await update_connection(database, operator, connection.id, lambda before: replace(before, is_enabled=False))
+    with pytest.raises(PermissionDenied) as refusal:
+        await steps.finished(request(), connection, person_id, "/")
+    assert refusal.value.code == "connection_disabled"
+    reasons = await rows(servers, settings, "SELECT revoked_reason FROM sessions WHERE tenant_id = $1", tenant.id)
+    assert reasons == [("connection_disabled",)] * 2
 
 
 def test_o1_over_https_the_cookie_is_one_that_no_neighbour_can_set() -> None:

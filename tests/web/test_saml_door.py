@@ -147,6 +147,18 @@ async def test_a_first_sign_in_makes_a_person_of_the_tenant_alone_and_a_locked_s
     assert len(await rows(servers, settings, "SELECT 1 FROM members WHERE tenant_id = $1", tenant.id)) == 1
 
 
+async def test_who_is_sent_by_another_site_is_asked_before_anything_begins(
+    site: Site, idp: str, signer: Signer, browser: Browser, secret: str, tenant: Tenant
+) -> None:
+    connected = await connect(site, secret, idp, signer)
+    start = f"{connected.connection['startUrl']}&next=/dashboards/a"
+    page = await browser.client.get(start, headers={"Sec-Fetch-Site": "cross-site"})
+    assert page.status_code == 200 and "set-cookie" not in page.headers and tenant.slug in page.text
+    (link,) = re.findall(r'<a href="([^"]+)">', page.text)
+    away = await browser.client.get(site.url + unescape(link), headers={"Sec-Fetch-Site": "same-origin"})
+    assert away.status_code == 303 and away.headers["location"].startswith(idp)
+
+
 async def test_okta_signs_response_and_assertion_and_must(
     site: Site, idp: str, signer: Signer, browser: Browser, secret: str
 ) -> None:

@@ -28,6 +28,7 @@ from core.tenancy import Tenant, Tier
 from core.tokens import issue, new_key
 from tests.conftest import PASSWORD, make_key, make_person
 from tests.web.conftest import Client, RunningWeb
+from web.auth import look_ups
 from web.auth import sessions as ring_module
 from web.auth.sessions import SessionRing
 
@@ -448,6 +449,9 @@ async def test_while_the_database_is_away_who_was_seen_goes_on_and_nobody_else(
         assert caller.principal.role is Role.EDITOR
         database.is_away = True
         assert (await ring.by_token(seen.access_token)).principal == caller.principal
+        with monkeypatch.context() as later, pytest.raises(DatabaseUnavailable):
+            later.setattr(look_ups, "UNCONFIRMED_SECONDS", 0.0)
+            await ring.by_token(seen.access_token)
         with pytest.raises(DatabaseUnavailable):
             await ring.by_token(unseen.access_token)
         with pytest.raises(DatabaseUnavailable):

@@ -1,9 +1,8 @@
-"""Keys as the doors know them: looked up once, kept five seconds, and kept on while the database is away."""
+"""Keys as the doors know them: looked up once, kept five seconds, and kept on for a while when the database is
+away: half a minute, and for events until it is back."""
 
 from __future__ import annotations
 
-import time
-from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -12,13 +11,15 @@ from core.database import Database, answered_within
 from core.errors import DatabaseUnavailable, Unauthenticated
 from core.keys import ApiKey, hash_secret, is_bearer, is_key_id, unseal
 from core.queries import named
+from core.ratelimit import RateLimiter
 from core.tenancy import KeyKind, Principal
 from web.auth.callers import Caller
+from web.auth.look_ups import Entry, LookUps
+from web.auth.strangers import admit_look_up
 
 FRESH_SECONDS = 5.0
 # Of the five that an ingest request may take in all.
 LOOK_UP_SECONDS = 2.0
-MAX_ENTRIES = 10_000
 MONTH_USAGE = named("keys", "month_usage")
 TOUCH_KEY = named("keys", "touch_key")
 
@@ -38,62 +39,55 @@ class KnownKey:
         return Caller(self.principal(), self.key.id, self.key, self.month_usage)
 
 
-@dataclass(slots=True)
-class _Entry:
-    known: KnownKey | None
-    looked_up_at: float
-
-
 class KeyRing:
-    """The cache in front of the doorkeeper. A revoked key is refused within `FRESH_SECONDS`."""
+    """The cache in front of the doorkeeper. A revoked key is refused within `FRESH_SECONDS`; while the database is
+    away, or late, within `UNCONFIRMED_SECONDS`, but for events."""
 
-    def __init__(self, database: Database, master_key: bytes) -> None:
+    def __init__(self, database: Database, master_key: bytes, limiter: RateLimiter) -> None:
         self._database = database
         self._master_key = master_key
-        self._entries: OrderedDict[bytes | str, _Entry] = OrderedDict()
+        self._limiter = limiter
+        self._look_ups: LookUps[bytes | str, KnownKey] = LookUps()
 
-    async def by_bearer(self, text: str) -> KnownKey:
-        """The key of a bearer secret.
+    async def by_bearer(self, text: str, address: str, *, is_for_events: bool = False) -> KnownKey:
+        """The key of a bearer secret that comes from an address.
 
         Raises:
             Unauthenticated: unknown, revoked and expired are told apart nowhere.
-            DatabaseUnavailable: it was never seen and cannot be looked up now.
+            TooMany: it is not known to be good, and the address has had too many looked up.
+            DatabaseUnavailable: it cannot be looked up now, and was never seen or, unless it is for events, was not
+                confirmed for a while.
         """
         if not is_bearer(text):
             raise Unauthenticated("The API key is missing, unknown, expired or revoked.")
-        return await self._find(hash_secret(text), secret=text)
-
-    async def by_id(self, key_id: str) -> KnownKey:
-        """The signing key with that id; same errors."""
-        if not is_key_id(key_id):
-            raise Unauthenticated("The API key is missing, unknown, expired or revoked.")
-        return await self._find(key_id, key_id=key_id)
-
-    async def _find(self, cache_key: bytes | str, *, secret: str | None = None, key_id: str | None = None) -> KnownKey:
-        entry = self._entries.get(cache_key)
-        if entry is None or time.monotonic() - entry.looked_up_at > FRESH_SECONDS:
-            entry = await self._look_up(cache_key, entry, secret=secret, key_id=key_id)
-        known = entry.known
-        if known is None or (known.key.expires_at is not None and known.key.expires_at <= datetime.now(UTC)):
-            raise Unauthenticated("The API key is missing, unknown, expired or revoked.")
-        known.principal().refuse_when_ending()
+        entry = await self._find(hash_secret(text), address, secret=text)
+        known = _good(entry)
+        if not is_for_events:
+            entry.require_confirmed()
         return known
 
-    async def _look_up(
-        self, cache_key: bytes | str, stale: _Entry | None, *, secret: str | None, key_id: str | None
-    ) -> _Entry:
+    async def by_id(self, key_id: str, address: str) -> KnownKey:
+        """The signing key with that id, which sends events; same errors."""
+        if not is_key_id(key_id):
+            raise Unauthenticated("The API key is missing, unknown, expired or revoked.")
+        return _good(await self._find(key_id, address, key_id=key_id))
+
+    async def _find(
+        self, cache_key: bytes | str, address: str, *, secret: str | None = None, key_id: str | None = None
+    ) -> Entry[KnownKey]:
+        entry = self._look_ups.get(cache_key)
+        if entry is not None and not entry.is_older_than(FRESH_SECONDS):
+            return entry
+        if entry is None or entry.found is None:
+            await admit_look_up(self._limiter, address)
         try:
             known = await answered_within(LOOK_UP_SECONDS, self._ask(secret=secret, key_id=key_id))
         except DatabaseUnavailable:
-            if stale is None:
+            if entry is None:
                 raise
             # Ingest goes on while the database is away, with the keys that were good when it left.
-            known = stale.known
-        entry = self._entries[cache_key] = _Entry(known, time.monotonic())
-        self._entries.move_to_end(cache_key)
-        while len(self._entries) > MAX_ENTRIES:
-            self._entries.popitem(last=False)
-        return entry
+            return entry.asked_in_vain()
+        return self._look_ups.keep(cache_key, known)
 
     async def _ask(self, *, secret: str | None, key_id: str | None) -> KnownKey | None:
         key = await find_key(self._database, secret=secret, key_id=key_id)
@@ -105,3 +99,11 @@ class KeyRing:
             await session.execute(TOUCH_KEY, key.tenant.id, key.id)
             row = await session.fetchrow(MONTH_USAGE, key.tenant.id, datetime.now(UTC).date().replace(day=1))
         return KnownKey(key, secrets if key.kind is KeyKind.SECRET else (), row["accepted"] if row else 0)
+
+
+def _good(entry: Entry[KnownKey]) -> KnownKey:
+    known = entry.found
+    if known is None or (known.key.expires_at is not None and known.key.expires_at <= datetime.now(UTC)):
+        raise Unauthenticated("The API key is missing, unknown, expired or revoked.")
+    known.principal().refuse_when_ending()
+    return known

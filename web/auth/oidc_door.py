@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import re
+from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -37,6 +38,9 @@ class OidcDoor:
         parameters = parameters_of(request, {"next"})
         next_page = checked_next(parameters.get("next", "/"))
         connection = await self._sign_in.connection(request.path_params["connection"], ConnectionKind.OIDC)
+        go_on = f"/auth/oauth/{connection.id}/start?next={quote(next_page, safe='')}"
+        if page := await self._sign_in.question(request, connection, go_on):
+            return page
         provider = await self._directory.provider(connection.oidc().issuer)
         state, browser = new_secret(), self._sign_in.browser_of(request) or new_secret()
         nonce, verifier = self._derived(state)
@@ -65,7 +69,7 @@ class OidcDoor:
         vouched = read_id_token(token, keys, expected)
         author = self._sign_in.author(connection, request)
         async with self._sign_in.services.database.as_tenant(connection.tenant_id, is_write=True) as session:
-            person_id = await recognise(session, author, connection.id, vouched)
+            person_id = await recognise(session, author, connection, vouched)
         return await self._sign_in.finished(request, connection, person_id, attempt.next)
 
     async def _attempt(self, request: Request, connection: SignInConnection, state: str) -> Attempt:

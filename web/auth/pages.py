@@ -94,7 +94,7 @@ def asked_for(
 
 
 def _link(beside: tuple[str, str] | None) -> str:
-    return f'<p class="beside"><a href="{beside[0]}">{escape(beside[1])}</a></p>' if beside else ""
+    return f'<p class="beside"><a href="{escape(beside[0])}">{escape(beside[1])}</a></p>' if beside else ""
 
 
 def _input(field: Field, refusal: CloudMetricsError | None) -> str:

@@ -12,16 +12,21 @@ from starlette.responses import RedirectResponse, Response
 
 from core.audit import Author
 from core.errors import InvalidRequest, NotFound, TooMany
+from core.identities import confirm_session
 from core.networks import network_of
+from core.queries import named
 from core.sessions import open_session
 from core.sign_in_attempts import Attempt, Purpose, await_attempt
 from core.sign_in_connections import SignInConnection, connection_by_id
 from core.sign_in_rules import ConnectionKind
 from core.tenancy import PersonId, TenantId
 from web.auth.cookies import put_refresh_token
+from web.auth.pages import told
 from web.errors import request_id_of
 from web.peer import client_address
 from web.services import Services
+
+TENANT = named("sign_in", "tenant_to_show")
 
 # Each step of a sign-in takes one; a flood of made-up ones ends here.
 STEPS_PER_MINUTE = 600
@@ -87,6 +92,26 @@ class ProviderSignIn:
         async with self.services.database.as_tenant(tenant_id, is_write=True) as session:
             await await_attempt(session, purpose, id, attempt)
 
+    async def question(self, request: Request, connection: SignInConnection, go_on: str) -> Response | None:
+        """The page for whom another site sent here: a stranger's tenant must not sign in a visitor who does not know
+        of it (login CSRF, RFC 6749, 10.12). None: who comes from our pages, a bookmark or a message is not asked.
+
+        `go_on`: the same address again, a link and no form: pages forbid forms that lead to other sites.
+        """
+        if request.headers.get("sec-fetch-site") != "cross-site":
+            return None
+        async with self.services.database.as_tenant(connection.tenant_id) as session:
+            tenant = await session.fetchrow(TENANT)
+        if tenant is None:
+            raise no_such_way()
+        return told(
+            f"Sign in to {tenant['name']}?",
+            f"Another site sent you here. If you go on, {connection.name} says who you are, and this browser is signed "
+            f"in to {tenant['name']} ({tenant['slug']}), in place of whoever is signed in now.",
+            "Go on only if you wanted to sign in there; else close this page.",
+            beside=(go_on, f"Sign in to {tenant['name']}"),
+        )
+
     def sent_to(self, url: str, browser: str) -> Response:
         """A browser on its way, with the cookie by which it is known again. Lax: it comes back from another site."""
         response = RedirectResponse(url, HTTPStatus.SEE_OTHER, {"Cache-Control": "no-store"})
@@ -115,6 +140,8 @@ class ProviderSignIn:
             agent=request.headers.get("user-agent", ""),
             locked=True,
         )
+        author = self.author(connection, request)
+        await confirm_session(services.database, author, connection, person_id, session.session_id)
         response = RedirectResponse(page, HTTPStatus.SEE_OTHER, {"Cache-Control": "no-store"})
         response.delete_cookie(self._cookie, path="/", httponly=True, samesite="lax", secure=self._is_secure)
         put_refresh_token(response, services.settings, session.refresh_token, session.expires_at)

@@ -8,7 +8,7 @@ import base64
 import binascii
 from datetime import UTC, datetime
 from http import HTTPStatus
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
@@ -26,9 +26,9 @@ from core.sign_in_attempts import (
     take_assertion,
     take_attempt,
 )
-from core.sign_in_connections import Offered, SignInConnection, offered_connections
+from core.sign_in_connections import Offered, SignInConnection, lock_connection, offered_connections
 from core.sign_in_rules import ConnectionKind
-from core.tenancy import SLUG
+from core.tenancy import SLUG, TenantId
 from web.auth.provider_sign_in import BROWSER, ProviderSignIn, checked_next, no_such_way, parameters_of
 from web.auth.saml_client import IdentityProvider, ServiceProvider
 from web.auth.saml_metadata import MEDIA_TYPE, metadata_of
@@ -80,6 +80,9 @@ class SamlDoor:
                 field="connection",
             )  # fmt: skip
         connection = await self._sign_in.connection(str(chosen[0].id), ConnectionKind.SAML)
+        go_on = f"/auth/saml/{_slug(request)}/login?connection={connection.id}&next={quote(next_page, safe='')}"
+        if page := await self._sign_in.question(request, connection, go_on):
+            return page
         browser = self._sign_in.browser_of(request) or new_secret()
         job = Job(
             does="request", provider=self._provider(_slug(request)), idp=_idp(connection), relay_state=new_secret()
@@ -122,12 +125,23 @@ class SamlDoor:
         ticket = parameters_of(request, {"ticket"}).get("ticket", "")
         browser, offered = self._sign_in.browser_of(request), await self._offered(request)
         if offered and BROWSER.fullmatch(ticket) and browser:
-            async with self._database.as_tenant(offered[0].tenant_id, is_write=True) as session:
-                attempt = await take_attempt(session, Purpose.TICKET, ticket)
-            if attempt and attempt.person_id and attempt.is_of(browser):
-                connection = await self._sign_in.connection(str(attempt.connection_id), ConnectionKind.SAML)
-                return await self._sign_in.finished(request, connection, attempt.person_id, attempt.next)
+            found = await self._taken(offered[0].tenant_id, ticket)
+            if found is not None:
+                connection, attempt = found
+                if attempt.person_id and attempt.is_of(browser):
+                    return await self._sign_in.finished(request, connection, attempt.person_id, attempt.next)
         raise _not_awaited()
+
+    async def _taken(self, tenant_id: TenantId, ticket: str) -> tuple[SignInConnection, Attempt] | None:
+        """What a ticket was given for, and the connection as it was then: a change of it takes its tickets away."""
+        async with self._database.as_tenant(tenant_id, is_write=True) as session:
+            known = await find_attempt(session, Purpose.TICKET, ticket)
+            if known is None:
+                return None
+            # Before the ticket, in the order of those who change a connection.
+            connection = await lock_connection(session, known.connection_id)
+            attempt = await take_attempt(session, Purpose.TICKET, ticket)
+        return None if attempt is None else (connection, attempt)
 
     async def _ticket(self, request: Request, connection: SignInConnection, request_id: str, said: Said) -> str:
         """Takes request and assertion, once, knows whose they are, and makes the browser's way to the session."""
@@ -138,7 +152,7 @@ class SamlDoor:
             if attempt is None or attempt.connection_id != connection.id:
                 raise _not_awaited()
             await take_assertion(session, connection.id, said.assertion_id, said.expires_at)
-            person_id = await recognise(session, self._sign_in.author(connection, request), connection.id, vouched)
+            person_id = await recognise(session, self._sign_in.author(connection, request), connection, vouched)
             awaited = Attempt(connection.id, attempt.browser, attempt.next, person_id)
             await await_attempt(session, Purpose.TICKET, ticket, awaited)
         return ticket

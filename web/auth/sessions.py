@@ -1,11 +1,10 @@
 """People as the doors know them, by their access tokens: the signing keys and each session are looked up, kept five
-seconds, and kept on while the database is away."""
+seconds, and kept on for half a minute when the database is away."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -23,7 +22,8 @@ from core.signing_keys import PublicKey, list_signing_keys
 from core.tenancy import PersonId, Principal, SessionId, Tenant
 from core.tokens import AccessToken, invalid, kid_of, verified
 from web.auth.callers import Caller
-from web.auth.keys import FRESH_SECONDS, LOOK_UP_SECONDS, MAX_ENTRIES
+from web.auth.keys import FRESH_SECONDS, LOOK_UP_SECONDS
+from web.auth.look_ups import Entry, LookUps
 
 FIND_STATE = named("sessions", "find_session_state")
 TOUCH = named("sessions", "touch_session")
@@ -43,14 +43,6 @@ class KnownSession:
     expires_at: datetime
 
 
-@dataclass(slots=True)
-class _Entry:
-    known: KnownSession | None
-    # By the monotonic clock, and by the wall's.
-    looked_up_at: float
-    looked_up_on: float
-
-
 class SessionRing:
     """The cache in front of the doorkeeper. A revoked session, a member that was removed and another role are known
     within `FRESH_SECONDS`."""
@@ -58,7 +50,7 @@ class SessionRing:
     def __init__(self, database: Database, issuer: str) -> None:
         self._database = database
         self._issuer = issuer
-        self._entries: OrderedDict[SessionId, _Entry] = OrderedDict()
+        self._look_ups: LookUps[SessionId, KnownSession] = LookUps()
         self._keys: dict[str, tuple[PublicKey, RSAKey]] = {}
         self._keys_read_at = float("-inf")
         self._are_keys_away = False
@@ -70,7 +62,7 @@ class SessionRing:
         Raises:
             Unauthenticated: `invalid_token`, `token_expired` or `session_revoked`.
             PermissionDenied: no member any more, or the session has moved to another tenant.
-            DatabaseUnavailable: the session was never seen and cannot be looked up now.
+            DatabaseUnavailable: the session cannot be looked up now, and was never seen, or not for a while.
         """
         kid = kid_of(text)
         token = verified(text, await self._key(kid), issuer=self._issuer, now=int(time.time()))
@@ -137,24 +129,21 @@ class SessionRing:
         }
 
     async def _known(self, token: AccessToken) -> KnownSession | None:
-        entry = self._entries.get(token.session_id)
-        if entry is None or time.monotonic() - entry.looked_up_at > FRESH_SECONDS or _is_news(token, entry):
+        entry = self._look_ups.get(token.session_id)
+        if entry is None or entry.is_older_than(FRESH_SECONDS) or _is_news(token, entry):
             entry = await self._look_up(token.session_id, entry)
-        return entry.known
+        entry.require_confirmed()
+        return entry.found
 
-    async def _look_up(self, session_id: SessionId, stale: _Entry | None) -> _Entry:
+    async def _look_up(self, session_id: SessionId, stale: Entry[KnownSession] | None) -> Entry[KnownSession]:
         try:
             known = await answered_within(LOOK_UP_SECONDS, self._ask(session_id))
         except DatabaseUnavailable:
             if stale is None:
                 raise
-            # Who was signed in goes on with what does not ask the database, as keys do.
-            known = stale.known
-        entry = self._entries[session_id] = _Entry(known, time.monotonic(), time.time())
-        self._entries.move_to_end(session_id)
-        while len(self._entries) > MAX_ENTRIES:
-            self._entries.popitem(last=False)
-        return entry
+            # Who was signed in goes on for a while with what does not ask the database, as keys do.
+            return stale.asked_in_vain()
+        return self._look_ups.keep(session_id, known)
 
     async def _ask(self, session_id: SessionId) -> KnownSession | None:
         async with self._database.as_doorkeeper(is_write=True) as session:
@@ -167,8 +156,8 @@ class SessionRing:
         return KnownSession(person_id, tenant_of(row), role, row["is_live"], row["is_locked"], row["expires_at"])
 
 
-def _is_news(token: AccessToken, entry: _Entry) -> bool:
+def _is_news(token: AccessToken, entry: Entry[KnownSession]) -> bool:
     """Whether a token may know better than what is kept: it is of another tenant, and was made since the look-up, as
     when the session has just moved. A second more, since a token's time has no fraction."""
-    known = entry.known
+    known = entry.found
     return known is not None and known.tenant.id != token.tenant_id and token.issued_at + 1 >= entry.looked_up_on

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections import Counter, OrderedDict
-from dataclasses import dataclass
+from collections import Counter
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -14,8 +12,11 @@ from core.database import Database, answered_within
 from core.errors import CloudMetricsError, Unauthenticated
 from core.keys import hash_secret
 from core.queries import named
+from core.ratelimit import RateLimiter
 from core.shares import ShareGrant, find_grant, is_well_formed
 from web.auth.callers import Caller
+from web.auth.look_ups import LookUps
+from web.auth.strangers import admit_look_up
 
 log = logging.getLogger(__name__)
 
@@ -23,34 +24,29 @@ FRESH_SECONDS = 5.0
 LOOK_UP_SECONDS = 2.0
 # Uses that a process has not written yet are lost when it is killed.
 NOTE_SECONDS = 5.0
-MAX_ENTRIES = 10_000
 NOTE_USES = named("shares", "note_uses")
-
-
-@dataclass(slots=True)
-class _Entry:
-    grant: ShareGrant | None
-    looked_up_at: float
 
 
 class LinkRing:
     """The cache in front of the doorkeeper. What ended is refused within `FRESH_SECONDS`, and everything while the
     database is away: unlike ingest, what a link shows needs it."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, limiter: RateLimiter) -> None:
         self._database = database
-        self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
+        self._limiter = limiter
+        self._look_ups: LookUps[bytes, ShareGrant] = LookUps()
         self._uses: Counter[tuple[UUID, UUID]] = Counter()
         self._noting: asyncio.Task[None] | None = None
 
-    async def caller(self, token: str) -> Caller:
-        """Who bears a token.
+    async def caller(self, token: str, address: str) -> Caller:
+        """Who bears a token that comes from an address.
 
         Raises:
             Unauthenticated: unknown, revoked, expired, its object or its maker's right gone: told apart nowhere.
+            TooMany: it is not known to be good, and the address has had too many looked up.
             DatabaseUnavailable: it cannot be looked up now.
         """
-        grant = await self._find(token) if is_well_formed(token) else None
+        grant = await self._find(token, address) if is_well_formed(token) else None
         if grant is None or grant.expires_at <= datetime.now(UTC):
             raise Unauthenticated("The share link is unknown, or has ended.", code="invalid_share_link")
         return Caller(grant.principal(), f"share_link:{grant.link_id}", share=grant)
@@ -68,15 +64,14 @@ class LinkRing:
             await asyncio.gather(self._noting, return_exceptions=True)
         await self._note()
 
-    async def _find(self, token: str) -> ShareGrant | None:
-        entry = self._entries.get(key := hash_secret(token))
-        if entry is None or time.monotonic() - entry.looked_up_at > FRESH_SECONDS:
+    async def _find(self, token: str, address: str) -> ShareGrant | None:
+        entry = self._look_ups.get(key := hash_secret(token))
+        if entry is None or entry.is_older_than(FRESH_SECONDS):
+            if entry is None or entry.found is None:
+                await admit_look_up(self._limiter, address)
             grant = await answered_within(LOOK_UP_SECONDS, find_grant(self._database, token))
-            entry = self._entries[key] = _Entry(grant, time.monotonic())
-            self._entries.move_to_end(key)
-            while len(self._entries) > MAX_ENTRIES:
-                self._entries.popitem(last=False)
-        return entry.grant
+            entry = self._look_ups.keep(key, grant)
+        return entry.found
 
     async def _note_soon(self) -> None:
         while self._uses:

@@ -26,6 +26,19 @@ async def admit_holder(limiter: RateLimiter, address: str) -> Allowance:
     return allowance
 
 
+async def admit_look_up(limiter: RateLimiter, address: str) -> None:
+    """Takes one token of what an address may have of secrets looked up that are not known to be good: a made-up one
+    costs the database as much as a good one. A bucket of its own, taken from before anybody knows who asks; what is
+    known to be good takes none of it.
+
+    Raises:
+        TooMany: with the seconds until the next.
+    """
+    allowance = await limiter.take(f"keys:address:{network_of(address)}", STRANGER_REQUESTS_PER_MINUTE)
+    if not allowance.is_allowed:
+        raise _too_many(allowance)
+
+
 async def refuse_stranger(
     limiter: RateLimiter, address: str, refusal: CloudMetricsError
 ) -> tuple[Allowance, CloudMetricsError]:
@@ -34,9 +47,12 @@ async def refuse_stranger(
     allowance = await limiter.take(f"address:{network_of(address)}", STRANGER_REQUESTS_PER_MINUTE)
     if allowance.is_allowed or not isinstance(refusal, Unauthenticated):
         return allowance, refusal
-    too_many = TooMany(
+    return allowance, _too_many(allowance)
+
+
+def _too_many(allowance: Allowance) -> TooMany:
+    return TooMany(
         f"More than {allowance.limit} requests a minute without a good key from this address; wait "
         f"{allowance.retry_after:.1f} s, and send a key that is live.",
         retry_after=allowance.retry_after,
     )
-    return allowance, too_many

@@ -27,21 +27,21 @@ class Sender:
         return self.known.key.kind is KeyKind.PUBLISHABLE
 
 
-async def identify(request: Request, body: bytes, keys: KeyRing) -> Sender:
-    """The sender of an ingest request.
+async def identify(request: Request, body: bytes, keys: KeyRing, address: str) -> Sender:
+    """The sender of an ingest request from an address.
 
     Raises:
-        Unauthenticated, PermissionDenied, InvalidRequest: each names what to send instead.
+        Unauthenticated, PermissionDenied, InvalidRequest, TooMany: each names what to send instead.
         DatabaseUnavailable: a key that was never seen cannot be looked up now.
     """
     if request.headers.get("x-cm-signature") is not None or request.headers.get("x-cm-key") is not None:
-        return await _signed(request, body, keys)
-    return Sender(await known_by_bearer(request, bearer_of(request), keys))
+        return await _signed(request, body, keys, address)
+    return Sender(await known_by_bearer(request, bearer_of(request), keys, address))
 
 
-async def known_by_bearer(connection: HTTPConnection, text: str, keys: KeyRing) -> KnownKey:
+async def known_by_bearer(connection: HTTPConnection, text: str, keys: KeyRing, address: str) -> KnownKey:
     """The key that this text bears, if it may be borne, and from where this request or socket comes; same errors."""
-    known = await keys.by_bearer(text)
+    known = await keys.by_bearer(text, address, is_for_events=True)
     if known.key.kind is KeyKind.SECRET and not known.key.is_unsigned:
         raise Unauthenticated(
             "This secret key signs: send its id and a signature (X-CM-Key and X-CM-Signature; on a socket `key` and "
@@ -70,11 +70,11 @@ def bearer_of(connection: HTTPConnection) -> str:
     raise Unauthenticated("Send Authorization: Bearer cm_pk_…, or X-CM-Key and X-CM-Signature with a secret key.")
 
 
-async def _signed(request: Request, body: bytes, keys: KeyRing) -> Sender:
+async def _signed(request: Request, body: bytes, keys: KeyRing, address: str) -> Sender:
     if len(request.headers.getlist("x-cm-signature")) != 1 or len(request.headers.getlist("x-cm-key")) != 1:
         raise Unauthenticated("Send exactly one X-CM-Key and one X-CM-Signature.", code="malformed_signature")
     signature = parse_signature(request.headers["x-cm-signature"])
-    known = await keys.by_id(request.headers["x-cm-key"])
+    known = await keys.by_id(request.headers["x-cm-key"], address)
     path = request.scope["path"]
     check_signature(signature, known.secrets, now=time.time(), method=request.method, path=path, body=body)
     return Sender(known, seed=signature.digests[0].encode(), signed_ms=signature.timestamp * 1000)

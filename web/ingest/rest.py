@@ -104,11 +104,11 @@ class IngestDoor:
 
     async def _identify(self, request: Request) -> tuple[bytes, Sender]:
         services = self._services
+        address = client_address(request, services.settings)
         try:
             body = await read_body(request, MAX_BODY_BYTES)
-            return body, await identify(request, body, services.keys)
+            return body, await identify(request, body, services.keys, address)
         except CloudMetricsError as refusal:
-            address = client_address(request, services.settings)
             allowance, answer = await refuse_stranger(services.limiter, address, refusal)
             request.state.headers |= allowance.headers()
             raise answer from None

@@ -59,15 +59,17 @@ class Credential:
     key_id: str = ""
     signature: Signature | None = None
 
-    async def known(self, socket: WebSocket, keys: KeyRing, nonce: str, *, is_first: bool = False) -> KnownKey:
+    async def known(
+        self, socket: WebSocket, keys: KeyRing, nonce: str, address: str, *, is_first: bool = False
+    ) -> KnownKey:
         """The key, if it is good still; a signature's time counts once.
 
         Raises:
-            Unauthenticated, PermissionDenied, InvalidRequest, DatabaseUnavailable: as for a request.
+            Unauthenticated, PermissionDenied, InvalidRequest, TooMany, DatabaseUnavailable: as for a request.
         """
         if self.signature is None:
-            return await known_by_bearer(socket, self.bearer, keys)
-        known = await keys.by_id(self.key_id)
+            return await known_by_bearer(socket, self.bearer, keys, address)
+        known = await keys.by_id(self.key_id, address)
         now = time.time() if is_first else self.signature.timestamp
         # The nonce stands where a request's body would: a signature that was overheard opens no second socket.
         check_signature(self.signature, known.secrets, now=now, method="GET", path=socket.url.path, body=nonce.encode())
@@ -117,6 +119,7 @@ class IngestConnection:
         self._request_id = request_id_of(socket.scope)
         self._nonce = secrets.token_hex(16)
         self._credential: Credential | None = None
+        self._address = ""
 
     async def greet(self, address: str) -> None:
         """Before the socket is accepted: whether it may be, and who it is where the handshake says so.
@@ -186,13 +189,13 @@ class IngestConnection:
     async def _identify(self, shown: Callable[[], Credential], address: str) -> None:
         try:
             credential = shown()
-            known = await credential.known(self._socket, self._services.keys, self._nonce, is_first=True)
+            known = await credential.known(self._socket, self._services.keys, self._nonce, address, is_first=True)
         except CloudMetricsError as refusal:
             _, answer = await refuse_stranger(self._services.limiter, address, refusal)
             raise answer from None
         known.principal().require(Permission.EVENTS_WRITE)
         self._places.enter_context(self._crowd.known(known.key.tenant.id))
-        self._credential = credential
+        self._credential, self._address = credential, address
 
     async def _recheck(self) -> None:
         """A key that was revoked ends its sockets, though they say nothing."""
@@ -203,14 +206,14 @@ class IngestConnection:
             except ProtocolViolation as violation:
                 await self._speaker.close(violation.code, violation.reason)
                 return
-            except DatabaseUnavailable:
+            except (DatabaseUnavailable, TooMany):
                 continue
 
     async def _known_still(self) -> Sender | None:
         if self._credential is None:
             return None
         try:
-            return Sender(await self._credential.known(self._socket, self._services.keys, self._nonce))
+            return Sender(await self._credential.known(self._socket, self._services.keys, self._nonce, self._address))
         except (Unauthenticated, PermissionDenied):
             raise ProtocolViolation(4403, "The key was revoked, changed or has expired.") from None
 
