@@ -45,7 +45,7 @@ async def asking(settings: Settings, database: Database) -> Any:
         yield answers
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 async def member(database: Database, tenant: Tenant) -> None:
     """The administrator that asks: what it is to write is asked of the database."""
     async with database.as_doorkeeper(is_write=True) as session:
@@ -63,6 +63,7 @@ async def make(asking: Answers, tenant: Tenant, **input: Any) -> Any:
     return data["createApiKey"]
 
 
+@pytest.mark.usefixtures("member")
 async def test_a_key_is_made_shown_once_rotated_changed_and_ended(
     asking: Answers, database: Database, tenant: Tenant
 ) -> None:
@@ -127,6 +128,7 @@ async def test_an_ending_key_and_a_key_that_only_reads_make_no_other(
         assert refused["__typename"] == "PermissionDenied" and expected in refused["message"], refused
 
 
+@pytest.mark.usefixtures("member")
 async def test_a_bad_key_names_where_in_the_input(asking: Answers, tenant: Tenant) -> None:
     for input, path in (
         ({"scopes": []}, ["input", "scopes"]),
@@ -195,6 +197,7 @@ async def test_what_is_left_is_told_and_so_are_the_thresholds(
         assert "100000" in warning["message"] and usage["resetsAt"][:10] in warning["message"]
 
 
+@pytest.mark.usefixtures("member")
 async def test_a_tenant_is_renamed_by_whoever_may(asking: Answers, database: Database, tenant: Tenant) -> None:
     text = """mutation($input: UpdateTenantInput!) { updateTenant(input: $input) { __typename
       ... on UpdateTenantPayload { tenant { name slug } } ... on Error { code message path } } }"""
