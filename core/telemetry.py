@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Literal
+from types import CoroutineType
+from typing import Any, Literal
 
 # What a log line's `action` may be.
 Action = Literal[
@@ -41,3 +43,21 @@ def start_logging(level: str) -> None:
     # It tells of every heartbeat and every retry; what matters of them is said by the workers themselves.
     logging.getLogger("aiokafka").setLevel(logging.ERROR)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    sys.unraisablehook = without_unbegun(sys.unraisablehook)
+
+
+def without_unbegun(tell: Callable[[Any], None]) -> Callable[[Any], None]:
+    """A hook that says nothing of a coroutine which was cancelled before it began.
+
+    graphql-core makes many fields' coroutines and drops those that wait for one that failed. Python warns of each, and
+    where it is collected within a namedtuple's code, which has no builtins, the warning itself fails: with a trace of
+    KeyError '__import__' that means nothing.
+    """
+
+    def hook(unraisable: Any) -> None:
+        error = unraisable.exc_value
+        is_warning = isinstance(error, KeyError) and error.args == ("__import__",)
+        if not (is_warning and isinstance(unraisable.object, CoroutineType)):
+            tell(unraisable)
+
+    return hook

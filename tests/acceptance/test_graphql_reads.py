@@ -184,7 +184,7 @@ def test_the_viewer_the_tenant_and_its_metrics(instance: Instance, session: str)
     assert [edge["node"]["key"] for edge in found["tenant"]["metrics"]["edges"]] == [
         "bot_events",
         "events",
-        "pageviews",
+        "ingest_accepted",
     ]
     assert found["tenant"]["metric"]["kind"] == "UNIQUE" and found["tenant"]["missing"] is None
 

@@ -112,7 +112,7 @@ def test_a_tenant_that_ends_is_refused_at_every_door_and_gone_after_its_grace(in
     assert "gone 20" in gone.stdout and re.search(r"tenants +1 +0\n", gone.stdout)
     wait_until(lambda: send(instance, admin).status_code == 401)
     proof = json.loads(instance.cli("tenant", "deleted", "doomed", "--json").stdout)
-    assert {found["left"] for found in proof["tables"].values()} == {0} and proof["tables"]["events"]["removed"] == 2
+    assert {found["left"] for found in proof["tables"].values()} == {0} and proof["tables"]["events"]["removed"] >= 2
     assert re.fullmatch(r"[0-9a-f]{64}", proof["audit_hash"]) and proof["others"]["valkey_keys_left"] == 0
     missing = instance.cli("tenant", "deleted", "never-was", check=False)
     assert missing.returncode == 1 and "No tenant 'never-was' was deleted" in missing.stderr

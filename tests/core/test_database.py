@@ -52,7 +52,7 @@ async def test_without_a_tenant_there_is_an_error(database: Database, settings: 
 async def test_what_fails_or_is_cancelled_leaves_nothing_behind(settings: Settings, tenant: Tenant) -> None:
     """One connection, so that the next borrower has the one that something went wrong on."""
     database = Database(settings, pool_size=1)
-    insert = named("keys", "insert_key")
+    insert = named("api_keys", "insert_key")
     row = (tenant.id, new_key_id(), "secret", "lost", [], [], False, None)
 
     async def write_and_wait() -> None:

@@ -74,7 +74,7 @@ def test_what_is_no_metadata_of_one_provider_is_refused_with_the_reason(
 def test_s3_certificates_that_are_weak_or_not_valid_now_are_not_pinned(tmp_path: Path, made: dict[str, float]) -> None:
     bad = make_signer(tmp_path / "key", "", **made)  # type: ignore[arg-type]
     with pytest.raises(BadInput, match="no certificate"):
-        read_metadata(metadata(bad), NOW)
+        read_metadata(metadata(bad), datetime.now(UTC))
 
 
 def test_s3_a_pinned_certificate_that_ends_is_not_valid_any_more(signer: Signer) -> None:

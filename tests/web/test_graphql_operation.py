@@ -102,7 +102,7 @@ async def test_what_is_not_in_the_manifest_does_not_run_for_a_person(
 ) -> None:
     trusting(door, mode, "{ tenant { slug } }")
     with pytest.raises(InvalidRequest) as refusal:
-        operation(door, person, query, hash)
+        await operation(door, person, query, hash)
     assert refusal.value.code == code
 
 
@@ -316,9 +316,10 @@ async def test_a_hundred_faults_at_once_tell_nothing_but_the_request(
     engine = door._backends.engine
     monkeypatch.setattr(type(engine), "answer", fail)
     monkeypatch.setattr(heavy, "MAX_RUNNING", 200)
-    answers = await asyncio.gather(
-        *(prepare(door, key, GraphQLRequest(SERIES, {"m": f"m{n}"}), None, f"request-{n}").result() for n in range(100))
-    )
+    prepared = [
+        await prepare(door, key, GraphQLRequest(SERIES, {"m": f"m{n}"}), None, f"request-{n}") for n in range(100)
+    ]
+    answers = await asyncio.gather(*(operation.result() for operation in prepared))
     for n, answer in enumerate(answers):
         (error,) = answer["errors"]
         assert error["extensions"] == {"code": "INTERNAL", "requestId": f"request-{n}"}
