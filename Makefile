@@ -22,7 +22,7 @@ services: $(RUNTIME_DONE) ## start Apache Kafka, fetch TimescaleDB, for trying t
 	@$(BIN)/python -m cloudmetrics services --data "$(DATA)" $(ARGS)
 
 test: $(DEV_DONE) $(BENCH_DONE) $(NODE_DONE) ## install and run all tests, on real servers
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -q -n 3 --dist loadfile $(ARGS)
 
 quick: $(DEV_DONE) $(BENCH_DONE) ## the fast tests, under a minute
 	@$(BIN)/python -m pytest -q -m "not slow" $(ARGS)
