@@ -123,7 +123,7 @@ CloudMetrics is ready.
   Schema            {block["url"]}/schema.graphql
 
   Tenant            {block["tenant"]}
-  Sign in           {block["email"]}   at {block["url"]}/auth/login
+  Sign in           {block["email"]}   by POST to {block["url"]}/auth/login, see docs/sign-in.md
   Password          {block["password"]}
   Secret key        {block["secret_key"]}
   Secret key id     {block["secret_key_id"]}
