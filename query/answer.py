@@ -68,7 +68,7 @@ class Answer:
     comparison: Answer | None = None
 
     @property
-    def complete_until(self) -> datetime | None:
+    def incomplete_from(self) -> datetime | None:
         """Where the first bucket begins that can still grow otherwise than by late events; None: there is none."""
         starts = self.columns.timestamps
         ends = [*starts[1:], int(self.to.timestamp() * 1000)]

@@ -12,7 +12,15 @@ from core.metric_checks import Definition, checked_definition, default_unit
 from core.metric_definitions import DefinedMetric
 from core.metrics import BUILT_IN, EVENT_DIMENSIONS, MetricDefinition, MetricKind, Part
 from core.tenancy import TenantId
-from query.question import MAX_METRICS, AdHocAggregate, MetricQuestion, bad, one_of
+from query.question import (
+    MAX_METRICS,
+    AdHocAggregate,
+    MetricQuestion,
+    bad,
+    check_composed,
+    check_question,
+    one_of,
+)
 
 # What a tenant may ask, by key.
 Metrics = Mapping[str, MetricDefinition]
@@ -70,6 +78,17 @@ def definition_of(question: MetricQuestion, metrics: Metrics) -> MetricDefinitio
     if question.metric not in metrics:
         raise bad("unknown_metric", "metric", f"There is no metric {question.metric[:80]!r}; {one_of(metrics)}.")
     return metrics[question.metric]
+
+
+def check_asked(question: MetricQuestion, metrics: Metrics) -> None:
+    """Everything about a question that needs no clock and no data, of each of its metrics.
+
+    Raises:
+        BadInput: names the field, the limit and the remedy.
+    """
+    check_composed(question)
+    for one in each_of(question):
+        check_question(one, definition_of(one, metrics))
 
 
 def ad_hoc(asked: AdHocAggregate) -> MetricDefinition:

@@ -71,7 +71,7 @@ class AdHocAggregate:
 class MetricQuestion:
     """What is asked: `metric`, or `metrics`, several at once, or an `aggregate`. Either `last` ("24h") or `from_` and
     `to` (exclusive). `is_whole` asks for the range as one bucket, as a ranking needs it; `groups` for these as
-    lines of their own, and no others."""
+    lines of their own, and no others; `min_last_bucket` leaves the last bucket out while less of it has passed."""
 
     metric: str = ""
     metrics: tuple[str, ...] = ()
@@ -88,6 +88,7 @@ class MetricQuestion:
     percentiles: tuple[float, ...] = DEFAULT_PERCENTILES
     compare_to: Comparison | None = None
     alignment: Alignment = Alignment.DATE
+    min_last_bucket: float = 0.0
     is_whole: bool = False
     groups: tuple[tuple[str, ...], ...] | None = None
 
@@ -161,6 +162,16 @@ def check_question(question: MetricQuestion, definition: MetricDefinition) -> No
         and all(0 < p < 100 for p in question.percentiles)
     ):
         raise bad("bad_percentiles", "percentiles", f"percentiles takes 1 to {MAX_PERCENTILES} between 0 and 100.")
+
+
+def check_composed(question: MetricQuestion) -> None:
+    """What a question puts together of others.
+
+    Raises:
+        BadInput: names the field, the limit and the remedy.
+    """
+    if not 0 <= question.min_last_bucket <= 1:
+        raise bad("bad_threshold", "minLastBucket", "minLastBucket is a part of a bucket: 0 to 1.")
 
 
 def _check_dimension(definition: MetricDefinition, dimension: str, field: str) -> None:

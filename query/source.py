@@ -32,13 +32,15 @@ class SourceRead:
 
 @dataclass(frozen=True, slots=True)
 class SourceCost:
-    """What is expected of one store: stored rows that are read, the database's own cost units, and how many separate
-    spans of time."""
+    """What is expected of one store: stored rows that are read, the database's own cost units, and in how many separate
+    spans of [start, end), in epoch seconds."""
 
     source: Source
     rows: int
     cost: float
     spans: int
+    start: int
+    end: int
 
 
 async def read_parts(database: Database, tenant_id: TenantId, plan: Plan) -> tuple[list[PartsRow], list[SourceRead]]:
@@ -72,11 +74,9 @@ async def expected_costs(database: Database, tenant_id: TenantId, plan: Plan) ->
             explained = EXPLAINED.filled(statement=statement.query.text)
             row = await session.fetchrow(explained, *statement.arguments)
             node: dict[str, Any] = json.loads(row[0])[0]["Plan"] if row is not None else {}
-            costs.append(
-                SourceCost(
-                    statement.source, round(_rows_of(node)), float(node.get("Total Cost", 0)), len(statement.pieces)
-                )
-            )
+            rows, cost = round(_rows_of(node)), float(node.get("Total Cost", 0))
+            start, end = statement.pieces[0].start, max(piece.end for piece in statement.pieces)
+            costs.append(SourceCost(statement.source, rows, cost, len(statement.pieces), start, end))
     return costs
 
 

@@ -112,7 +112,7 @@ def _from_raw(plan: Plan, pieces: tuple[Piece, ...], values: Values) -> tuple[Qu
 def _text_query(name: str, table: str, at: str, pieces: tuple[Piece, ...], parts: dict[str, str]) -> Query:
     """A statement with its parts put in."""
     one = len(pieces) == 1
-    stored = _text("one_piece" if one else "many_pieces", table=_text(f"table_{table}"))
+    stored = _text("one_piece" if one else "many_pieces", table=_text(table))
     within = _text("within_one" if one else "within_many", at=_text(f"at_{at}"))
     return named("series", name).filled(stored=stored, within=within, **parts)
 

@@ -65,39 +65,39 @@ unnest($2::timestamptz[], $3::timestamptz[]) AS piece (starts_at, ends_at), {tab
 -- What lies within a piece.
 {at} >= starts_at AND {at} < ends_at;
 
--- table_rollup_1m(...)
+-- rollup_1m(...)
 -- Of built-in metrics, by the minute.
 rollup_1m;
 
--- table_rollup_5m(...)
+-- rollup_5m(...)
 -- Of built-in metrics, by the five minutes.
 rollup_5m;
 
--- table_rollup_1h(...)
+-- rollup_1h(...)
 -- Of built-in metrics, by the hour.
 rollup_1h;
 
--- table_metric_1m(...)
+-- metric_1m(...)
 -- Of tenants' own metrics, by the minute.
 metric_1m;
 
--- table_metric_5m(...)
+-- metric_5m(...)
 -- Of tenants' own metrics, by the five minutes.
 metric_5m;
 
--- table_metric_1h(...)
+-- metric_1h(...)
 -- Of tenants' own metrics, by the hour.
 metric_1h;
 
--- table_ingest_1m(...)
+-- ingest_1m(...)
 -- Of what became of events, by the minute.
 ingest_1m;
 
--- table_ingest_1h(...)
+-- ingest_1h(...)
 -- Of what became of events, by the hour.
 ingest_1h;
 
--- table_events(...)
+-- events(...)
 -- Raw events.
 events;
 
