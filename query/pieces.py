@@ -57,6 +57,13 @@ def _cover(
     if missing is None:
         return tuple(found), None
     kept = [Piece(p.resolution, max(p.start, missing), p.end) for p in found if p.end > missing]
+    if not kept:
+        # Nothing of it is left: as much of the store that would have it.
+        fitting = [level for level in levels if level is None or all(edge % level.seconds == 0 for edge in edges)]
+        level = (fitting or levels)[0]
+            (level for level in levels if level is None or not any(e % level.seconds for e in edges)), levels[0]
+        )
+        kept = [Piece(level, edges[-1], edges[-1])]
     return tuple(kept), missing
 
 

@@ -55,7 +55,7 @@ class Plan:
         by_length: dict[Resolution | None, int] = {}
         for piece in self.pieces:
             by_length[piece.resolution] = by_length.get(piece.resolution, 0) + piece.end - piece.start
-        return SOURCES[max(by_length, key=lambda resolution: by_length[resolution])] if by_length else Source.RAW
+        return SOURCES[max(by_length, key=lambda resolution: by_length[resolution])]
 
     @property
     def bots(self) -> list[bool]:
@@ -84,8 +84,13 @@ def plan_question(question: MetricQuestion, definition: MetricDefinition, now: d
     check_question(question, definition)
     buckets = _buckets(question, now)
     dimension = rollup_dimension(question, definition)
-    pieces, missing = pieces_of(buckets.edges, _stores(definition, dimension, now, kept))
-    missing_before = None if missing is None else datetime.fromtimestamp(missing, UTC)
+    stores = _stores(definition, dimension, now, kept)
+    pieces, missing = pieces_of(buckets.edges, stores)
+    missing_before = None
+    if missing is not None:
+        # Nothing at all is left of a range that ends before its store begins.
+        since = max([missing, *(stores[piece.resolution] for piece in pieces if piece.start == piece.end)])
+        missing_before = datetime.fromtimestamp(since, UTC)
     return Plan(question, definition, buckets, pieces, dimension or TOTAL, missing_before)
 
 
