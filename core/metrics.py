@@ -120,5 +120,12 @@ BUILT_IN: dict[str, MetricDefinition] = {
             "Records that no worker could process and that were put aside; one is a request's events.",
             outcome=Outcome.DEAD,
         ),
+        MetricDefinition(
+            "ingest_overflow", MetricKind.COUNT, Part.COUNT, "events",
+            "Events whose value of a dimension came after the 1,000 that an hour has room for: they count under "
+            "__other__ there, and fully in totals. The reason is the dimension, after the metric's key and a slash "
+            "where the metric is one of the tenant's own.",
+            outcome=Outcome.OVERFLOW,
+        ),
     )
 }  # fmt: skip

@@ -240,13 +240,12 @@ async def resolve_series(info: Info[Context, None], query: MetricQuery) -> Any:
 
 async def resolve_breakdown(info: Info[Context, None], query: MetricQuery) -> Any:
     """A metric by dimension."""
-    question = query.to_domain()
-    return breakdown_of(await answer_series(info.context, question), question)
+    return breakdown_of(await answer_series(info.context, query.to_domain()))
 
 
-def breakdown_of(answer: Answer, question: MetricQuestion) -> Breakdown:
+def breakdown_of(answer: Answer) -> Breakdown:
     """Totals of an answer's lines as rows."""
-    adds_up = question.definition().kind in (MetricKind.COUNT, MetricKind.SUM)
+    adds_up = answer.definition.kind in (MetricKind.COUNT, MetricKind.SUM)
     totals = [series.total for series in answer.columns.series]
     whole = sum(total or 0 for total in totals) if adds_up else None
     rows = [

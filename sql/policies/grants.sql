@@ -94,3 +94,5 @@ GRANT SELECT ON metric_1m, metric_5m, metric_1h TO cm_app;
 GRANT SELECT ON metrics, metric_versions TO cm_writer;
 GRANT UPDATE (ready_at, backfilled) ON metric_versions TO cm_writer;
 GRANT SELECT, INSERT, UPDATE, DELETE ON metric_1m, metric_5m, metric_1h TO cm_writer;
+GRANT UPDATE (backfilled, backfill_from, backfill_until, backfill_ts, backfill_id) ON metric_versions TO cm_writer;
+GRANT INSERT (tenant_id, kind, arguments, asked_by) ON jobs TO cm_writer;
