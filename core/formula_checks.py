@@ -17,6 +17,7 @@ from core.metrics import MetricDefinition, MetricKind
 MAX_METRICS = 10
 # Formulas of formulas are written out in full: so they cost what they cost, however deep they are nested.
 MAX_NODES = 300
+MAX_LEVELS = 10
 
 # A unit as its factors' exponents; None: of a plain number.
 Unit = Mapping[str, int]
@@ -122,7 +123,7 @@ def read_unit(text: str) -> Unit:
 
 
 class _Expansion:
-    """Writes formulas out in full, each once."""
+    """Writes formulas out in full, each once, those within a formula before it itself."""
 
     def __init__(self, by_key: Mapping[str, MetricDefinition]) -> None:
         self._by_key = by_key
@@ -130,18 +131,26 @@ class _Expansion:
 
     def of_text(self, text: str, within: tuple[str, ...]) -> Expression:
         """`within` are the keys of the formulas around it."""
-        found = self._of(parse_formula(text), within)
+        if len(within) > MAX_LEVELS:
+            raise bad_formula(f"Formulas refer to formulas at most {MAX_LEVELS} deep.", "formula_too_large")
+        parsed = parse_formula(text)
+        for reference in references_of(parsed):
+            self._check_referred(reference, within)
+            metric = self._by_key[reference.key]
+            if metric.defined is not None and metric.defined.formula is not None and metric.key not in self._known:
+                self._known[metric.key] = self.of_text(metric.defined.formula, (*within, metric.key))
+        found = self._put_in(parsed)
         if any(count > MAX_NODES for count, _ in enumerate(nodes_of(found), 1)):
             raise bad_formula(f"With the formulas it refers to written out, it has more than {MAX_NODES} numbers, "
                               "metrics and operators; refer to fewer formulas.", "formula_too_large")  # fmt: skip
         return found
 
-    def _of(self, node: Expression, within: tuple[str, ...]) -> Expression:
+    def _put_in(self, node: Expression) -> Expression:
         if isinstance(node, Operation):
-            return Operation(node.operator, self._of(node.left, within), self._of(node.right, within))
-        return self._referred(node, within) if isinstance(node, Reference) else node
+            return Operation(node.operator, self._put_in(node.left), self._put_in(node.right))
+        return self._known.get(node.key, node) if isinstance(node, Reference) else node
 
-    def _referred(self, reference: Reference, within: tuple[str, ...]) -> Expression:
+    def _check_referred(self, reference: Reference, within: tuple[str, ...]) -> None:
         key = reference.key
         if key in within:
             way = " -> ".join([*within[within.index(key) :], key])
@@ -154,11 +163,6 @@ class _Expansion:
             raise bad_formula(f"{key} is a percentile metric: write which percentile, such as p95({key}).")
         if metric.kind is not MetricKind.PERCENTILE and reference.percentile is not None:
             raise bad_formula(f"{key} is no percentile metric but {metric.kind}: write {key} alone.")
-        if metric.defined is None or metric.defined.formula is None:
-            return reference
-        if key not in self._known:
-            self._known[key] = self.of_text(metric.defined.formula, (*within, key))
-        return self._known[key]
 
 
 def _unit_of(node: Expression, by_key: Mapping[str, MetricDefinition]) -> Unit | None:

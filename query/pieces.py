@@ -61,8 +61,6 @@ def _cover(
         # Nothing of it is left: as much of the store that would have it.
         fitting = [level for level in levels if level is None or all(edge % level.seconds == 0 for edge in edges)]
         level = (fitting or levels)[0]
-            (level for level in levels if level is None or not any(e % level.seconds for e in edges)), levels[0]
-        )
         kept = [Piece(level, edges[-1], edges[-1])]
     return tuple(kept), missing
 
