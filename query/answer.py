@@ -93,6 +93,8 @@ def columns_of(question: MetricQuestion, buckets: Buckets, measure: Measure, gro
     lines = _Lines(question, buckets, measure)
     totals = {labels: measure.merged(slots.values()) for labels, slots in groups.by_labels.items()}
     kept = _kept(question, lines, totals)
+    # Of ranks, nothing is shown.
+    measure.zeros = 0
     for labels in kept:
         named = dict(zip(question.group_by, labels, strict=True))
         lines.add(named, groups.by_labels.get(labels, {}), totals.get(labels) or measure.merged(()))

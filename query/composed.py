@@ -16,6 +16,7 @@ from query.calendar import buckets_of, chosen_interval
 from query.comparison import earlier
 from query.definitions import each_of
 from query.engine import Explained
+from query.planner import Source
 from query.question import MetricQuestion, check_composed
 
 
@@ -91,6 +92,7 @@ def side_by_side(answers: Sequence[Answer]) -> Answer:
     return replace(
         first,
         columns=Columns(first.columns.timestamps, series),
+        source=max((answer.source for answer in answers), key=list(Source).index),
         fresh_until=min(answer.fresh_until for answer in answers),
         is_complete=all(answer.is_complete for answer in answers),
         rows_read=sum(answer.rows_read for answer in answers),

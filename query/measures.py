@@ -12,7 +12,10 @@ from query.question import MetricQuestion
 
 
 class Measure(Protocol):
-    """Merges amounts of one kind in any order, and tells their number."""
+    """Merges amounts of one kind in any order, and tells their number. `zeros` counts numbers that are none since a
+    divisor is zero."""
+
+    zeros: int
 
     @property
     def percentiles(self) -> tuple[float | None, ...]:
@@ -27,6 +30,8 @@ class Measure(Protocol):
 
 class PartsMeasure:
     """Of a metric that is counted: amounts are `Parts`."""
+
+    zeros = 0
 
     def __init__(self, definition: MetricDefinition, question: MetricQuestion) -> None:
         self._definition = definition
@@ -44,8 +49,7 @@ class PartsMeasure:
 
 
 class FormulaMeasure:
-    """Of a formula: amounts are the parts of its metrics by key. `zeros` counts numbers that are none since a divisor
-    is zero."""
+    """Of a formula: amounts are the parts of its metrics by key."""
 
     percentiles: tuple[float | None, ...] = (None,)
 
