@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 from core.database import Database
@@ -13,10 +12,8 @@ from core.tenancy import Tenant
 from query.answer import Answer, columns_of, moment, warnings_of
 from query.planner import plan_question
 from query.question import MetricQuestion
+from query.raw import FreshUntil, RawEvents
 from query.source import read_parts
-
-# The moment up to which everything accepted is counted.
-FreshUntil = Callable[[], Awaitable[datetime]]
 
 
 class QueryEngine:
@@ -26,6 +23,7 @@ class QueryEngine:
         self._database = database
         self._retention = retention
         self._fresh_until = fresh_until
+        self.raw = RawEvents(database, retention, fresh_until)
 
     async def answer(self, tenant: Tenant, question: MetricQuestion, now: datetime | None = None) -> Answer:
         """The answer to a question.

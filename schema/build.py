@@ -24,6 +24,7 @@ from schema.jobs import Job, JobMutations
 from schema.members import Member, MemberMutations
 from schema.metrics import Breakdown, Metric, MetricSeries, resolve_breakdown, resolve_series
 from schema.node import Node
+from schema.paths import Paths, resolve_paths
 from schema.people import PersonMutations
 from schema.prepare import PREPARED
 from schema.questions import QuestionMutations, SavedQuestion
@@ -34,6 +35,7 @@ from schema.shares import ShareLink, ShareMutations
 from schema.sign_in import SignInConnection, SignInIdentity, SignInMutations
 from schema.subscription import Subscription
 from schema.tenants import Tenant, TenantMutations, Viewer, resolve_tenant, resolve_viewer
+from schema.visitor_sessions import Sessions, resolve_sessions
 
 
 @strawberry.type(description="What may be read.")
@@ -54,6 +56,18 @@ class Query:
         "A metric by dimension, ranked, over the whole range.",
         cost=10,
         resolver=resolve_breakdown,
+    )
+    paths: Paths = guarded(
+        Permission.METRICS_READ,
+        "Which steps follow or lead to another, level by level.",
+        cost=10,
+        resolver=resolve_paths,
+    )
+    sessions: Sessions = guarded(
+        Permission.METRICS_READ,
+        "What sessions of visitors amount to.",
+        cost=10,
+        resolver=resolve_sessions,
     )
     shared_object: SharedObject = guarded(
         Permission.SHARED_READ, "What the caller's share link shows.", resolver=resolve_shared_object

@@ -8,7 +8,7 @@ from typing import Any, cast
 import strawberry
 from strawberry import Info
 
-from core.filters import DimensionFilter, FilterOp
+from core.filters import DimensionFilter, EventFilter, FilterOp
 from core.metrics import MetricDefinition, MetricKind
 from core.permissions import Permission
 from query.answer import Answer, Columns
@@ -101,6 +101,20 @@ class Filter:
 
     def to_domain(self) -> DimensionFilter:
         return DimensionFilter(self.dimension, self.op, tuple(self.values))
+
+
+@strawberry.input(description="Which events count: of any of these types, and for which every condition holds.")
+class EventSelection:
+    types: list[str] | None = strawberry.field(default=None, description="1 to 20 types; of all types when absent.")
+    conditions: list[Filter] | None = strawberry.field(
+        default=None,
+        description="Up to 20. A `dimension` is here one of events, or a property by its path, such as "
+        "properties.plan; GT, GTE, LT and LTE compare properties that are numbers too.",
+    )
+
+    def to_domain(self) -> EventFilter:
+        types = None if self.types is None else tuple(self.types)
+        return EventFilter(types, tuple(condition.to_domain() for condition in self.conditions or ()))
 
 
 def narrowing_of(range: TimeRange | None, filters: list[Filter] | None) -> tuple[Range, tuple[DimensionFilter, ...]]:
