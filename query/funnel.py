@@ -9,9 +9,9 @@ What it means:
 - SEQUENTIAL: the steps in order, whatever lies between. STRICT: no other event of the visitor between the steps (none
   that passes the question's filters). ANY: the steps in any order; an attempt begins with an event of whichever step,
   step k is reached where k different ones are done within one window, and an event of several steps does them all.
-- An exclusion ends the attempts that have reached `after_step` and not yet `before_step` when its event comes; that event
-  is strictly between, so one that is itself of the next step still reaches it. Later attempts are not concerned. In ANY
-  order an exclusion lies between the first and the last step done.
+- An exclusion ends the attempts that have reached `after_step` and not yet `before_step` when its event comes; that
+  event is strictly between, so one that is itself of the next step still reaches it. Later attempts are not concerned.
+  In ANY order an exclusion lies between the first and the last step done.
 - `hold_constant`: all events of an attempt have the same value there, and have one (not '').
 - The time to a step is what lies between an attempt's beginning and the first event by which the visitor reached the
   step; of attempts that reached it then, the one that began last.
@@ -29,7 +29,9 @@ from enum import StrEnum
 
 from core.filters import DimensionFilter, EventFilter
 from query.conditions import check_condition, check_event_filter, check_field, check_text
-from query.question import MAX_FILTERS, MAX_LIMIT, MetricQuestion, bad
+from query.narrowing import Range
+from query.question import MAX_FILTERS, MAX_LIMIT, bad
+from query.raw import span_of
 
 MIN_STEPS = 2
 MAX_STEPS = 10
@@ -100,12 +102,10 @@ class FunnelBreakdown:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunnelQuestion:
-    """What is asked. Either `last` ("24h") or `from_` and `to` (exclusive); `filters` hold for every event."""
+    """What is asked; `filters` hold for every event."""
 
+    range: Range
     steps: tuple[FunnelStep, ...]
-    last: str | None = None
-    from_: datetime | None = None
-    to: datetime | None = None
     order: StepOrder = StepOrder.SEQUENTIAL
     window: str = DEFAULT_WINDOW
     exclusions: tuple[Exclusion, ...] = ()
@@ -120,7 +120,7 @@ class FunnelQuestion:
         Raises:
             BadInput: no range, or longer than 366 days.
         """
-        start, end = MetricQuestion(metric="", last=self.last, from_=self.from_, to=self.to).span(now)
+        start, end = span_of(self.range, now)
         if end - start > timedelta(days=MAX_DAYS):
             raise bad("range_too_large", "range", f"A funnel's range has at most {MAX_DAYS} days; take a shorter one.")
         return start, end
@@ -136,7 +136,9 @@ class FunnelQuestion:
         seconds = int(found[1]) * _SECONDS[found[2]] if found else 0
         if not 1 <= seconds <= MAX_DAYS * 86_400:
             raise bad(
-                "bad_window", "window", f"window must be a number and s, m, h, d or w, such as 30m or 7d: 1s to {MAX_DAYS}d."
+                "bad_window",
+                "window",
+                f"window must be a number and s, m, h, d or w, such as 30m or 7d: 1s to {MAX_DAYS}d.",
             )
         return seconds * 1000
 
@@ -167,7 +169,9 @@ def check_funnel(question: FunnelQuestion, place: str = "") -> None:
         check_text(step.name, f"{place}steps.{number}.name")
     _ = question.window_ms
     if len(question.filters) > MAX_FILTERS:
-        raise bad("too_many_filters", f"{place}filters", f"filters takes up to {MAX_FILTERS}, not {len(question.filters)}.")
+        raise bad(
+            "too_many_filters", f"{place}filters", f"filters takes up to {MAX_FILTERS}, not {len(question.filters)}."
+        )
     for condition in question.filters:
         check_condition(condition, f"{place}filters")
     _check_exclusions(question, place)
@@ -202,10 +206,14 @@ def _check_exclusions(question: FunnelQuestion, place: str) -> None:
         last = exclusion.before_step or len(question.steps)
         if not 1 <= exclusion.after_step < last <= len(question.steps):
             raise bad(
-                "bad_exclusions", f"{place}.{number}", f"afterStep must be before beforeStep, both 1 to {len(question.steps)}."
+                "bad_exclusions",
+                f"{place}.{number}",
+                f"afterStep must be before beforeStep, both 1 to {len(question.steps)}.",
             )
         if question.order is StepOrder.ANY and (exclusion.after_step != 1 or last != len(question.steps)):
-            raise bad("bad_exclusions", f"{place}.{number}", "In ANY order an exclusion takes no steps: leave them out.")
+            raise bad(
+                "bad_exclusions", f"{place}.{number}", "In ANY order an exclusion takes no steps: leave them out."
+            )
 
 
 def _check_breakdown(breakdown: FunnelBreakdown, steps: int, place: str) -> None:

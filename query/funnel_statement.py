@@ -1,7 +1,8 @@
-"""A funnel's question as SQL: one statement, its text put together from `sql/queries/funnel.sql`, its values in `Values`.
+"""A funnel's question as SQL: one statement, its text put together from `sql/queries/funnel.sql`.
 
-The way of the rows: hits (events with their key) -> in SEQUENTIAL order chain_1 .. chain_n, a window over each visitor's
-events for each step; in STRICT and ANY order one window for all -> attempts (what each visitor reached) -> visitors.
+The way of the rows: hits (events with their key) -> in SEQUENTIAL order chain_1 .. chain_n, a window over each
+visitor's events for each step; in STRICT and ANY order one window for all -> attempts (what each visitor, or visitor
+and value, reached) -> visitors.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def cohort_condition(cohort: CohortFilter, start: datetime, end: datetime, value
     visitors = funnel.visitors()
     name = "reached" if cohort.outcome is CohortOutcome.CONVERTED else "dropped"
     condition = _text(name).format(step=cohort.step, next=cohort.step + 1)
-    return _text("cohort").format(negation="", visitors=visitors, condition=condition)
+    return _text("cohort").format(visitors=visitors, condition=condition)
 
 
 def histogram_edges(question: FunnelQuestion) -> list[int]:
@@ -65,7 +66,10 @@ class _Funnel:
 
     @property
     def order(self) -> str:
-        return _text("order_by_visitor").format(partition=", ".join(self.partition))
+        has_label = self.question.breakdown is not None and not self.is_by_value
+        return _text("order_by_visitor").format(
+            partition=", ".join(self.partition), key="key, label" if has_label else "key"
+        )
 
     @property
     def partition(self) -> list[str]:
@@ -141,7 +145,10 @@ class _Funnel:
         labels = [_text("held").format(index=index, text=text_of(name, values)) for index, name in held]
         if question.breakdown is not None:
             labels.append(_text("label").format(text=text_of(question.breakdown.dimension, values)))
-        wanted = [_named("everything") if is_strict else _text("is_hit"), *(_text("is_held").format(index=i) for i, _ in held)]
+        wanted = [
+            _named("everything") if is_strict else _text("is_hit"),
+            *(_text("is_held").format(index=i) for i, _ in held),
+        ]
         base = _ceil_ms(self.start)
         return _text("hits").format(
             base=values.one(f"{base / 1000:.3f}"),

@@ -19,22 +19,26 @@ SELECT place, label, {figures} FROM groups WHERE $1::text[] IS NOT NULL GROUP BY
 groups AS (SELECT 0 AS place, NULL::text AS label, v.* FROM (SELECT {columns} FROM visitors) v);
 
 -- grouped(...)
--- All visitors, and then by the value that attribution gave each; what ranks beyond the limit is one group. A value
--- that is null (the step was not reached) stays a group of its own.
+-- All visitors, and then by the value that attribution gave each: places 1 to the limit, and the rest as the one after.
+-- A value that is null (the step was not reached) is a group of its own.
 labelled AS (SELECT {label} AS value, {columns} FROM {labelled}),
 ranked AS (
-    SELECT value, row_number() OVER (ORDER BY count(*) DESC, value)::integer AS place FROM labelled GROUP BY value
+    SELECT array_agg(value ORDER BY visitors DESC, value) AS top
+    FROM (
+        SELECT value, count(*) AS visitors FROM labelled GROUP BY value ORDER BY visitors DESC, value
+        LIMIT {limit}::integer
+    ) r
 ),
 groups AS (
     SELECT 0 AS place, NULL::text AS label, {columns} FROM visitors
     UNION ALL
-    SELECT least(place, {limit}::integer + 1), CASE WHEN place <= {limit}::integer THEN value END, {columns}
-    FROM labelled l JOIN ranked r ON r.value IS NOT DISTINCT FROM l.value
+    SELECT coalesce(p.place, {limit}::integer + 1), CASE WHEN p.place IS NOT NULL THEN value END, {columns}
+    FROM labelled, ranked, LATERAL (SELECT array_position(top, value) AS place) p
 );
 
 -- cohort(...)
 -- The visitors of a step: a condition on `visitor`.
-{negation} visitor IN (WITH {visitors} SELECT visitor FROM visitors WHERE {condition});
+visitor IN (WITH {visitors} SELECT visitor FROM visitors WHERE {condition});
 
 -- reached(...)
 -- Who reached a step.
@@ -91,8 +95,9 @@ AND NOT is_bot;
 bits <> 0;
 
 -- order_by_visitor(...)
--- The events of one visitor, or of one visitor and value, in order.
-PARTITION BY {partition} ORDER BY key;
+-- The events of one visitor, or of one visitor and value, in order. With labels, by them in the end, so that it is
+-- certain which of two equal events comes first.
+PARTITION BY {partition} ORDER BY {key};
 
 -- segments(...)
 -- With exclusions: how many have struck between two steps so far, this event's own included.
