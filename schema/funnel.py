@@ -101,8 +101,8 @@ class FunnelQuery:
     )
     window: str | None = strawberry.field(
         default=DEFAULT_WINDOW,
-        description='How long an attempt has from its beginning on: a number and s, m, h, d or w, such as "30m"; at most '
-        "366d.",
+        description='How long an attempt has from its beginning on: a number and s, m, h, d or w, such as "30m"; '
+        "at most 366d.",
     )
     exclusions: list[FunnelExclusionInput] | None = strawberry.field(
         default=None, description="Up to 5; none with STRICT."
