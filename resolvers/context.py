@@ -22,7 +22,7 @@ from core.settings import Settings
 from core.shares import ShareGrant
 from core.sign_in import SignIn
 from core.tenancy import Principal, TenantId
-from query.engine import QueryEngine
+from query.composed import ComposedAnswers
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -37,7 +37,7 @@ class Backends:
     database: Database
     log: EventLog
     metrics: MetricCatalog
-    engine: QueryEngine
+    engine: ComposedAnswers
     ingest: Ingest
     live: LiveBroadcast
     refused: RefusedWrites

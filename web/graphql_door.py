@@ -12,6 +12,7 @@ from core.retention import Retention
 from core.shares import cost_budget, is_share_token, rows_budget
 from core.tenancy import UNLIMITED_REQUESTS_PER_MINUTE, KeyKind
 from core.tokens import looks_like_token
+from query.composed import ComposedAnswers
 from query.engine import QueryEngine
 from resolvers.context import Backends, Context, Loaders
 from schema.build import COSTS, schema
@@ -41,7 +42,9 @@ class GraphQLDoor:
             database=services.database,
             log=services.log,
             metrics=metrics,
-            engine=QueryEngine(services.database, metrics, Retention.of(services.settings), freshness.fresh_until),
+            engine=ComposedAnswers(
+                QueryEngine(services.database, metrics, Retention.of(services.settings), freshness.fresh_until)
+            ),
             ingest=ingest,
             live=services.live,
             refused=services.refused,
