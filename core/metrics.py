@@ -56,9 +56,10 @@ class MetricDefinition:
 
     @property
     def dimensions(self) -> tuple[str, ...]:
-        """What it may be grouped and filtered by; of a formula, what its metrics have in common, which is not here."""
+        """What it may be grouped and filtered by; of a formula, what its metrics have in common."""
         if self.defined is not None:
-            return self.defined.aggregate.dimensions if self.defined.aggregate is not None else ()
+            aggregate = self.defined.aggregate
+            return self.defined.common_dimensions if aggregate is None else aggregate.dimensions
         return EVENT_DIMENSIONS if self.outcome is None else INGEST_DIMENSIONS
 
 
