@@ -19,7 +19,7 @@ from query.formulas import expression_of, questions_of, zero_warnings
 from query.measures import FormulaMeasure, PartsMeasure
 from query.planner import Plan, Source, plan_question
 from query.question import MetricQuestion, check_question
-from query.raw import FreshUntil, RawEvents
+from query.raw import FreshUntil
 from query.readings import Reading, groups_of, groups_of_many
 from query.source import SourceCost, expected_costs, read_parts, too_slow
 
@@ -45,7 +45,6 @@ class QueryEngine:
         self._metrics = metrics
         self._retention = retention
         self._fresh_until = fresh_until
-        self.raw = RawEvents(database, retention, fresh_until)
 
     async def definition(self, tenant: Tenant, question: MetricQuestion) -> MetricDefinition:
         """The metric of a question that can be asked; of several metrics, the first.
