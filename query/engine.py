@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -19,10 +20,11 @@ from query.formulas import expression_of, questions_of, zero_warnings
 from query.measures import FormulaMeasure, PartsMeasure
 from query.planner import Plan, Source, plan_question
 from query.question import MetricQuestion, check_question
-from query.raw import FreshUntil
 from query.readings import Reading, groups_of, groups_of_many
 from query.source import SourceCost, expected_costs, read_parts, too_slow
 
+# The moment up to which everything accepted is counted.
+FreshUntil = Callable[[], Awaitable[datetime]]
 # Before the operation's own end, so that the answer says what to narrow. Statements are cancelled with it.
 ANSWER_SECONDS = 9.5
 
