@@ -17,6 +17,5 @@ CREATE DATABASE {name} OWNER cm_owner;
 -- A copy of another; what tests start from.
 CREATE DATABASE {name} TEMPLATE {template} OWNER cm_owner;
 
--- drop_database(...)
 -- Ends a database and whoever is in it.
 DROP DATABASE IF EXISTS {name} WITH (FORCE);
