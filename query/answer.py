@@ -55,6 +55,13 @@ class Answer:
     rows_read: int
     took_ms: float
     warnings: tuple[QueryWarning, ...] = ()
+    # The columns as JSON, where they are kept so.
+    encoded: bytes | None = None
+
+    @property
+    def columns_json(self) -> Columns | msgspec.Raw:
+        """The columns for who sends them."""
+        return self.columns if self.encoded is None else msgspec.Raw(self.encoded)
 
 
 Labels = tuple[str, ...]

@@ -21,6 +21,7 @@ from core.settings import Settings
 from core.shares import ShareGrant
 from core.sign_in import SignIn
 from core.tenancy import Principal, TenantId
+from query.answer_cache import AnswerCache
 from query.engine import QueryEngine
 
 K = TypeVar("K")
@@ -36,6 +37,7 @@ class Backends:
     database: Database
     log: EventLog
     engine: QueryEngine
+    answers: AnswerCache
     ingest: Ingest
     live: LiveBroadcast
     refused: RefusedWrites

@@ -61,11 +61,11 @@ async def answer_series(context: Context, question: MetricQuestion) -> Answer:
         BadInput, DatabaseUnavailable; TooMany: the link's rows are spent.
     """
     if context.share is None:
-        return await context.backends.engine.answer(context.principal.tenant, question)
+        return await context.backends.answers.answer(context.principal.tenant, question)
     budget = rows_budget(context.share)
     await context.backends.budgets.require(budget)
     try:
-        answer = await context.backends.engine.answer(context.principal.tenant, question)
+        answer = await context.backends.answers.answer(context.principal.tenant, question)
     except BadInput as refusal:
         if refusal.code == "query_too_slow":
             # Nobody knows how many rows it read; were it for nothing, the slowest questions would be the cheapest.

@@ -187,7 +187,7 @@ class MetricSeries:
     def series(self) -> list[Series]:
         return cast("list[Series]", _columns(self).series)
 
-    columns: ColumnsJSON = strawberry.field(description="The same as one JSON value.")
+    columns_json: ColumnsJSON = strawberry.field(name="columns", description="The same as one JSON value.")
     interval: IntervalType = strawberry.field(description="The interval, AUTO resolved.")  # type: ignore[valid-type]
     from_: datetime = strawberry.field(name="from", description="The first bucket's start.")
     to: datetime = strawberry.field(description="The last bucket's end.")

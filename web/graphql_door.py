@@ -11,6 +11,7 @@ from core.retention import Retention
 from core.shares import cost_budget, is_share_token, rows_budget
 from core.tenancy import UNLIMITED_REQUESTS_PER_MINUTE, KeyKind
 from core.tokens import looks_like_token
+from query.answer_cache import AnswerCache
 from query.engine import QueryEngine
 from resolvers.context import Backends, Context, Loaders
 from schema.build import COSTS, schema
@@ -33,11 +34,14 @@ class GraphQLDoor:
             TrustMode(services.settings.trusted_documents), services.settings.trusted_documents_path
         )
         self.heavy = HeavyOperations()
+        freshness = Freshness(services.log)
+        engine = QueryEngine(services.database, Retention.of(services.settings), freshness.fresh_until)
         self._backends = Backends(
             settings=services.settings,
             database=services.database,
             log=services.log,
-            engine=QueryEngine(services.database, Retention.of(services.settings), Freshness(services.log).fresh_until),
+            engine=engine,
+            answers=AnswerCache(engine, services.kept, freshness.told_until),
             ingest=ingest,
             live=services.live,
             refused=services.refused,
