@@ -15,7 +15,7 @@ from typing import Any
 import uvloop
 
 from bench.case import Case, Size
-from bench.cases import ingest, pipeline
+from bench.cases import dashboards, ingest, pipeline
 from bench.machine import describe
 from bench.reports import freshness, growth, whole_way
 from bench.reports.report import Length, Report
@@ -23,7 +23,12 @@ from bench.rounds import record_of, run_case
 
 RESULTS = Path(__file__).resolve().parent / "results.json"
 REPORTS: dict[str, Report] = {report.id: report for report in (whole_way.E1, freshness.E2, growth.GROWTH)}
-CASES: dict[str, Case] = {case.id: case for case in (ingest.I1, ingest.I2, pipeline.P1, pipeline.P2)}
+CASES: dict[str, Case] = {
+    case.id: case
+    for case in (
+        ingest.I1, ingest.I2, pipeline.P1, pipeline.P2, dashboards.Q1, dashboards.Q1_NODE, dashboards.Q2, dashboards.Q3,
+    )
+}  # fmt: skip
 KNOWN = (*CASES, *REPORTS)
 
 
