@@ -19,7 +19,6 @@ from datetime import UTC, datetime
 
 from core.answer_store import AnswerStore, Place, Seen
 from core.changes import Change, Stamps
-from core.errors import BadInput
 from core.metrics import MetricDefinition
 from core.tenancy import Tenant, TenantId
 from query.answer import Answer, moment
@@ -90,34 +89,32 @@ class AnswerCache:
         seen = await self._looks.look(asked.place, is_kept_here=asked.place in self._here)
         if seen is None:
             return await self._engine.answer(tenant, question, now)
-        is_new = self._take_in(asked.place, seen)
+        is_new = self._take_in(asked, seen)
         answer = await self._current(asked, seen)
         if answer is None and not is_new and asked.place in self._here:
             # Somebody else may have brought it up to date since this process last looked.
             again = await self._looks.look(asked.place, is_kept_here=False)
-            if again is not None and self._take_in(asked.place, again):
+            if again is not None and self._take_in(asked, again):
                 answer = await self._current(asked, seen)
         return answer or await self._found(asked, seen)
 
     async def _asked(self, tenant: Tenant, question: MetricQuestion, now: datetime | None) -> _Asked | None:
         """The question with what must be known before the stamps are looked at; None of one that is not kept."""
         started = time.perf_counter()
-        try:
-            definition = question.definition()
-        except BadInput:
-            return None
-        if definition.outcome is not None:
-            # What the doors refused is told of in another way; such counts are small, and read at once.
+        definition = await self._engine.definition(tenant, question)
+        if not _is_kept(definition):
             return None
         at = now or datetime.now(UTC)
         # What is kept for how long is reckoned from the day.
-        name = name_of(question, definition.key, definition.version, tenant.tier.value, at.date().isoformat())
+        version = definition.defined.id if definition.defined is not None else definition.version
+        name = name_of(question, definition, version, tenant.tier.value, at.date().isoformat())
         return _Asked(tenant, question, definition, (tenant.id, name), at, await self._told_until(), started)
 
-    def _take_in(self, place: Place, seen: Seen) -> bool:
+    def _take_in(self, asked: _Asked, seen: Seen) -> bool:
         """Keeps here what the store had, if it had something and it is newer."""
+        place = asked.place
         value = seen.entries.get(place)
-        kept = read_kept(value) if value is not None else None
+        kept = read_kept(value, asked.definition) if value is not None else None
         if kept is None:
             return False
         known = self._here.get(place)
@@ -206,7 +203,7 @@ class AnswerCache:
             again = await self._looks.look(asked.place, is_kept_here=False)
             if again is None:
                 return None, False
-            if self._take_in(asked.place, again):
+            if self._take_in(asked, again):
                 answer = await self._current(asked, seen)
                 if answer is not None:
                     return answer, False
@@ -250,6 +247,15 @@ class AnswerCache:
             fresh_until=min([max(asked.told, kept.answer.fresh_until), *(a.fresh_until for _, a in read)]),
             rows_read=sum(answer.rows_read for _, answer in read),
         )
+
+
+def _is_kept(definition: MetricDefinition) -> bool:
+    """Not what the doors refused, which is told of in another way; nor a metric that is being filled, whose answers
+    change without an event; nor a formula, which is of other metrics, of whatever version."""
+    if definition.outcome is not None:
+        return False
+    own = definition.defined
+    return own is None or (own.ready_at is not None and own.aggregate is not None)
 
 
 def _has_range_of(asked: _Asked, kept: Kept) -> bool:

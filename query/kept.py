@@ -11,7 +11,7 @@ from hashlib import blake2b
 import msgspec
 
 from core.changes import Change, Stamps
-from core.metrics import MetricKind
+from core.metrics import BUILT_IN, MetricDefinition, MetricKind
 from query.answer import Answer, Columns, Series
 from query.question import MetricQuestion
 
@@ -23,6 +23,8 @@ WHOLE_SECONDS = 600.0
 # More ranges than this, or more than half of the buckets: to read all is cheaper.
 MAX_RUNS = 3
 NOTHING = Columns([], [])
+# The definition is part of what an answer is kept under, and does not go with it.
+UNSAID = BUILT_IN["events"]
 # Kinds whose total follows from the values of the buckets alone, and how, where all of them are whole numbers.
 _TOTALS = {MetricKind.COUNT: sum, MetricKind.SUM: sum}
 
@@ -102,12 +104,12 @@ _reader = msgspec.msgpack.Decoder(Kept)
 
 
 def write_kept(kept: Kept) -> bytes:
-    bare = replace(kept.answer, columns=NOTHING, encoded=None)
+    bare = replace(kept.answer, definition=UNSAID, columns=NOTHING, encoded=None)
     return _writer.encode(msgspec.structs.replace(kept, answer=bare))
 
 
-def read_kept(value: bytes) -> Kept | None:
-    """What is kept; None when another release wrote it."""
+def read_kept(value: bytes, definition: MetricDefinition) -> Kept | None:
+    """What is kept of a question to this metric; None when another release wrote it."""
     try:
         kept = _reader.decode(value)
         columns = _columns_decoder.decode(kept.columns)
@@ -115,16 +117,20 @@ def read_kept(value: bytes) -> Kept | None:
         return None
     if kept.format != FORMAT:
         return None
-    return msgspec.structs.replace(kept, answer=replace(kept.answer, columns=columns, encoded=kept.columns))
+    answer = replace(kept.answer, definition=definition, columns=columns, encoded=kept.columns)
+    return msgspec.structs.replace(kept, answer=answer)
 
 
-def name_of(question: MetricQuestion, *also: object) -> str:
+def name_of(question: MetricQuestion, definition: MetricDefinition, *also: object) -> str:
     """The hash that stands for a question: the same for the same, however its conditions are ordered.
 
     `also` is what an answer depends on beside the question and the events.
     """
     filters = sorted((f.dimension, f.op.value, *sorted(f.values)) for f in question.filters)
-    text = msgspec.json.encode([FORMAT, replace(question, filters=()), filters, also], enc_hook=str)
+    # What is asked only of other kinds makes no other question.
+    percentiles = question.percentiles if definition.kind is MetricKind.PERCENTILE else ()
+    bare = replace(question, filters=(), percentiles=percentiles, limit=question.limit if question.group_by else 1)
+    text = msgspec.json.encode([FORMAT, bare, filters, definition.key, also], enc_hook=str)
     return blake2b(text, digest_size=16).hexdigest()
 
 

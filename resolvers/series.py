@@ -13,11 +13,12 @@ from enum import StrEnum
 
 from core.errors import BadInput, Unavailable
 from core.live import RESYNC, LiveReader
+from core.metrics import MetricDefinition
 from core.rollups import LiveNotice, decode_notice
 from core.shares import rows_budget
 from core.topics import live_channel
 from query.answer import Answer, Columns, changed_columns, take
-from query.question import MetricQuestion, check_question
+from query.question import MetricQuestion
 from resolvers.context import Context
 
 # Changes within this time are one frame: at most four reads a second for a stream, whatever the traffic.
@@ -79,11 +80,9 @@ class SeriesStream:
     """One reader's stream: whole first, then what changed. It asks the engine that `series` asks, so the numbers
     are the same; the live channel only says when, and of which event types."""
 
-    def __init__(self, context: Context, question: MetricQuestion) -> None:
+    def __init__(self, context: Context, question: MetricQuestion, definition: MetricDefinition) -> None:
         self._context = context
         self._question = question
-        check_question(question)
-        definition = question.definition()
         self._types, self._is_of_ingest = definition.event_types, definition.outcome is not None
         self._epoch = os.urandom(6).hex()
         self._seq = 0
@@ -189,6 +188,16 @@ class SeriesStream:
         self._seq += 1
         self._spoke_at = time.monotonic()
         return Frame(kind, self._seq, self._epoch, self._watermark, columns)
+
+
+async def open_stream(context: Context, question: MetricQuestion) -> SeriesStream:
+    """A stream of a question's answer.
+
+    Raises:
+        BadInput: it cannot be asked; DatabaseUnavailable.
+    """
+    definition = await context.backends.engine.definition(context.principal.tenant, question)
+    return SeriesStream(context, question, definition)
 
 
 def check_cursor(resume_from: str | None) -> None:

@@ -11,7 +11,7 @@ from strawberry import Info
 
 from core.permissions import Permission
 from resolvers.context import Context
-from resolvers.series import FrameKind, SeriesStream, check_cursor
+from resolvers.series import FrameKind, check_cursor, open_stream
 from resolvers.shared import shared_frames
 from schema.described import enum_of
 from schema.guarded import shown_to, subscription
@@ -45,7 +45,7 @@ async def series(
 ) -> AsyncGenerator[SeriesFrame, None]:
     """A metric as it changes."""
     check_cursor(resume_from)
-    stream = SeriesStream(info.context, query.to_domain())
+    stream = await open_stream(info.context, query.to_domain())
     async for frame in stream.frames(resume_from):
         yield cast(SeriesFrame, frame)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from core.errors import TooMany, Unauthenticated
 from core.ingest import Ingest
+from core.metric_catalog import MetricCatalog
 from core.ratelimit import Allowance
 from core.retention import Retention
 from core.shares import cost_budget, is_share_token, rows_budget
@@ -34,12 +35,14 @@ class GraphQLDoor:
             TrustMode(services.settings.trusted_documents), services.settings.trusted_documents_path
         )
         self.heavy = HeavyOperations()
+        metrics = MetricCatalog(services.database)
         freshness = Freshness(services.log)
-        engine = QueryEngine(services.database, Retention.of(services.settings), freshness.fresh_until)
+        engine = QueryEngine(services.database, metrics, Retention.of(services.settings), freshness.fresh_until)
         self._backends = Backends(
             settings=services.settings,
             database=services.database,
             log=services.log,
+            metrics=metrics,
             engine=engine,
             answers=AnswerCache(engine, services.kept, freshness.told_until),
             ingest=ingest,

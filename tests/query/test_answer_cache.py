@@ -20,6 +20,8 @@ from core.changes import MAX_KEPT, MAX_TOLD, ChangeNotes
 from core.database import Database
 from core.eventlog import Offset, Partition
 from core.events import EnrichedEvent
+from core.filters import DimensionFilter, FilterOp
+from core.metric_catalog import MetricCatalog
 from core.retention import Retention
 from core.rollups import ChangedBucket
 from core.settings import Settings
@@ -31,7 +33,7 @@ from pipeline.store import Store
 from query.answer import Answer
 from query.answer_cache import AnswerCache
 from query.engine import QueryEngine
-from query.question import DimensionFilter, FilterOp, Interval, MetricQuestion
+from query.question import Interval, MetricQuestion
 from tests.conftest import free_port
 from tests.pipeline.builders import batch_of, enriched
 
@@ -56,7 +58,7 @@ class CountingEngine(QueryEngine):
     """Counts what it is asked, and can be made to wait."""
 
     def __init__(self, database: Database, retention: Retention, world: World) -> None:
-        super().__init__(database, retention, world.counted_until)
+        super().__init__(database, MetricCatalog(database), retention, world.counted_until)
         self.asked: Counter[str] = Counter()
         self.gate = asyncio.Event()
         self.gate.set()
@@ -159,7 +161,7 @@ async def test_a_kept_answer_equals_a_fresh_one_as_of_its_freshness(
 ) -> None:
     """Two processes, events on time and late, told at once or later, and a window that moves on."""
     chance = random.Random(seed)
-    fresh = QueryEngine(database, Retention.of(settings), world.counted_until)
+    fresh = QueryEngine(database, MetricCatalog(database), Retention.of(settings), world.counted_until)
     # What a fresh answer said at each moment up to which all was counted.
     said: dict[tuple[int, datetime, datetime], Answer] = {}
     hits = 0

@@ -14,6 +14,7 @@ import pytest
 
 from core.database import Database
 from core.errors import DatabaseUnavailable
+from core.metrics import BUILT_IN
 from core.rollups import LiveNotice, encode_notice
 from core.settings import Settings
 from core.tenancy import Tenant
@@ -58,7 +59,7 @@ async def test_a_quiet_stream_sends_heartbeats_that_count(context: Context) -> N
     # A range that stays: the next minute's beginning is no silence.
     hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     fixed = dataclasses.replace(QUESTION, last=None, from_=hour, to=hour + timedelta(hours=1))
-    frames = SeriesStream(context, fixed).frames(None)
+    frames = SeriesStream(context, fixed, BUILT_IN["events"]).frames(None)
     async with asyncio.timeout(20):
         seen = [await anext(frames) for _ in range(4)]
     assert [frame.kind for frame in seen] == [FrameKind.SNAPSHOT, *[FrameKind.HEARTBEAT] * 3]
@@ -76,7 +77,7 @@ async def test_changes_of_other_things_do_not_put_the_heartbeat_off(context: Con
             await context.backends.live.publish(live_channel(tenant.id), notice)
             await asyncio.sleep(HEARTBEAT_SECONDS / 10)
 
-    frames = SeriesStream(context, QUESTION).frames(None)
+    frames = SeriesStream(context, QUESTION, BUILT_IN["events"]).frames(None)
     assert (await anext(frames)).kind is FrameKind.SNAPSHOT
     talking = asyncio.create_task(talk())
     try:
@@ -97,7 +98,9 @@ async def within_a_minute() -> None:
 
 async def test_a_range_that_ends_now_moves_on_while_nothing_happens(context: Context) -> None:
     await within_a_minute()
-    stream = SeriesStream(context, MetricQuestion(metric="events", last="1m", interval=Interval.MINUTE))
+    stream = SeriesStream(
+        context, MetricQuestion(metric="events", last="1m", interval=Interval.MINUTE), BUILT_IN["events"]
+    )
     frames = stream.frames(None)
     first = await anext(frames)
     # As if it had been shown a minute ago.
@@ -119,7 +122,7 @@ async def test_an_outage_of_the_database_is_not_silence(context: Context) -> Non
             raise DatabaseUnavailable
 
     backends = dataclasses.replace(context.backends, engine=Away())
-    frames = SeriesStream(dataclasses.replace(context, backends=backends), QUESTION).frames(None)
+    frames = SeriesStream(dataclasses.replace(context, backends=backends), QUESTION, BUILT_IN["events"]).frames(None)
     async with asyncio.timeout(20):
         assert [(await anext(frames)).kind for _ in range(3)] == [FrameKind.HEARTBEAT] * 3
     await frames.aclose()  # type: ignore[attr-defined]
@@ -127,6 +130,6 @@ async def test_an_outage_of_the_database_is_not_silence(context: Context) -> Non
 
 @pytest.mark.parametrize(("metric", "is_told"), [("events", False), ("ingest_rejected", True)])
 async def test_word_of_refusals_concerns_who_asks_for_them_alone(context: Context, metric: str, is_told: bool) -> None:
-    stream = SeriesStream(context, dataclasses.replace(QUESTION, metric=metric))
+    stream = SeriesStream(context, dataclasses.replace(QUESTION, metric=metric), BUILT_IN[metric])
     assert stream._concerns(LiveNotice(0, 0, [], [], is_of_ingest=True)) is is_told
     assert stream._concerns(LiveNotice(0, 1, [("a", 0, 0)], [])) is True
