@@ -52,7 +52,7 @@ async def main() -> None:
             end = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=5 + number % 1440)
             start = end - timedelta(minutes=POINTS)
             stamps = [int(start.timestamp() * 1000) + n * 60_000 for n in range(POINTS)]
-            row = await connection.fetchrow(SCREEN, tenant_id, start, end)
+            (row,) = await connection.fetch(SCREEN, tenant_id, start, end)
             body = encoder.encode([{"timestamps": stamps, "values": values} for values in row])
             assert len(row[0]) == POINTS and len(body) > 10_000
         print(time.perf_counter() - started, time.process_time() - cpu, flush=True)

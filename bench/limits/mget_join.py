@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import uvicorn
 from redis.asyncio import Redis
@@ -22,7 +23,7 @@ client = Redis.from_url(os.environ["CLOUDMETRICS_REDIS_URL"])
 
 async def screen(request: Request) -> Response:
     await request.body()
-    fragments = await client.mget(KEYS)
+    fragments: Any = await client.mget(KEYS)
     body = b",".join(b'"%s":%s' % (name.encode(), fragment) for name, fragment in zip(NAMES, fragments, strict=True))
     return Response(b'{"data":{' + body + b"}}", media_type="application/json")
 
