@@ -80,7 +80,7 @@ def _where(text: str, month: Month) -> str:
 
 
 async def _write(looking: asyncpg.Connection, month: Month, path: Path) -> None:
-    await looking.copy_from_query(ROWS, month.tenant_id, output=str(path), timeout=600)
+    await looking.copy_from_query(ROWS, month.tenant_id, output=path, timeout=600)
 
 
 def _loaded(rows: Path, path: Path) -> Any:
