@@ -45,10 +45,10 @@ class Outcome:
 class _Connection(asyncio.Protocol):
     """One keep-alive connection; `ended` is done when there is nothing left to send."""
 
-    def __init__(self, requests: Iterator[bytes], outcome: Outcome, until: float) -> None:
+    def __init__(self, requests: Iterator[bytes], outcome: Outcome) -> None:
         self._requests = requests
         self._outcome = outcome
-        self._until = until
+        self._until = 0.0
         self._buffer = bytearray()
         self._whole = 0
         self._sent_at = 0.0
@@ -57,6 +57,10 @@ class _Connection(asyncio.Protocol):
     # uvloop's transport is no asyncio.Transport.
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
+
+    def begin(self, until: float) -> None:
+        """Sends the first request; none after `until`."""
+        self._until = until
         self._send()
 
     def data_received(self, data: bytes) -> None:
@@ -99,14 +103,14 @@ async def send_all(
     """Sends until all were sent or time is up; what is under way is finished."""
     outcome = Outcome(expected=expected)
     following = iter(requests)
-    started = time.perf_counter()
     loop = asyncio.get_running_loop()
-    ends = []
-    for _ in range(connections):
-        _, protocol = await loop.create_connection(
-            lambda: _Connection(following, outcome, started + seconds), "127.0.0.1", port
-        )
-        ends.append(protocol.ended)
-    await asyncio.gather(*ends)
+    made = [
+        await loop.create_connection(lambda: _Connection(following, outcome), "127.0.0.1", port)
+        for _ in range(connections)
+    ]
+    started = time.perf_counter()
+    for _, protocol in made:
+        protocol.begin(started + seconds)
+    await asyncio.gather(*(protocol.ended for _, protocol in made))
     outcome.seconds = time.perf_counter() - started
     return outcome
