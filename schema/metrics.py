@@ -22,6 +22,7 @@ from resolvers.series import answer_series
 from schema.described import enum_of
 from schema.guarded import shown_to
 from schema.node import Node
+from schema.remembered import remembered
 from schema.scalars import ColumnsJSON
 
 MetricKindType = enum_of(
@@ -108,6 +109,7 @@ def narrowing_of(range: TimeRange | None, filters: list[Filter] | None) -> tuple
     return range.to_domain() if range is not None else Range(), tuple(f.to_domain() for f in filters or ())
 
 
+@remembered
 @strawberry.input(description="A question about one metric over time.")
 class MetricQuery:
     metric: str | None = strawberry.field(
