@@ -57,7 +57,9 @@ class Screens:
         return sample_of(outcome.accepted, outcome.seconds, meter.read(), self.server.name)
 
     async def warm(self) -> None:
-        (await send_all(self.port, itertools.islice(self.requests(), 8), seconds=60, expected=200)).checked()
+        some = itertools.islice(self.requests(), 8)
+        outcome = await send_all(self.port, some, seconds=60, connections=self.connections, expected=200)
+        outcome.checked()
 
 
 @dataclass(slots=True)
