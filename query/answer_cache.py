@@ -245,6 +245,8 @@ class AnswerCache:
             from_=moment(buckets.edges[0]),
             to=moment(buckets.edges[-1]),
             fresh_until=min([max(asked.told, kept.answer.fresh_until), *(a.fresh_until for _, a in read)]),
+            # Of a window that has moved on; who hands it out looks again.
+            is_complete=False,
             rows_read=sum(answer.rows_read for _, answer in read),
         )
 
@@ -275,7 +277,7 @@ def _as_of(asked: _Asked, answer: Answer, fresh_until: datetime, rows_read: int 
     return replace(
         answer,
         fresh_until=fresh_until,
-        is_complete=answer.to <= fresh_until and not answer.warnings,
+        is_complete=answer.is_complete or (answer.to <= fresh_until and not answer.warnings),
         rows_read=rows_read,
         took_ms=(time.perf_counter() - asked.started) * 1000,
     )

@@ -187,6 +187,7 @@ async def test_a_kept_answer_equals_a_fresh_one_as_of_its_freshness(
                     if got.fresh_until >= world.counted_at:
                         assert same(got, expected), QUESTIONS[number]
                     assert (got.from_, got.to) == (expected.from_, expected.to)
+                    assert got.is_complete == (got.to <= got.fresh_until)
     assert hits
 
 
