@@ -19,11 +19,11 @@ from datetime import UTC, datetime
 
 from core.answer_store import AnswerStore, Place, Seen
 from core.changes import Change, Stamps
-from core.metrics import MetricDefinition
+from core.metrics import MetricDefinition, MetricKind
 from core.tenancy import Tenant, TenantId
 from query.answer import Answer, moment
 from query.calendar import buckets_of, covered
-from query.engine import QueryEngine
+from query.engine import LOSSES, Explained, QueryEngine
 from query.kept import Kept, NearestAnswers, Run, mended, name_of, read_kept, runs_to_read, write_kept
 from query.looks import Looks
 from query.question import MetricQuestion
@@ -43,11 +43,21 @@ class _Asked:
 
     tenant: Tenant
     question: MetricQuestion
-    definition: MetricDefinition
+    definitions: list[MetricDefinition]
     place: Place
     now: datetime
     told: datetime
     started: float
+
+    @property
+    def definition(self) -> MetricDefinition:
+        return self.definitions[0]
+
+    @property
+    def types(self) -> set[str] | None:
+        """The types of events that it is about; None: all."""
+        each = [definition.event_types for definition in self.definitions if definition.kind is not MetricKind.FORMULA]
+        return None if None in each else {name for names in each if names is not None for name in names}
 
 
 @dataclass(slots=True)
@@ -98,17 +108,24 @@ class AnswerCache:
                 answer = await self._current(asked, seen)
         return answer or await self._found(asked, seen)
 
+    async def definitions(self, tenant: Tenant, question: MetricQuestion) -> list[MetricDefinition]:
+        """As `QueryEngine.definitions`."""
+        return await self._engine.definitions(tenant, question)
+
+    async def explain(self, tenant: Tenant, question: MetricQuestion, now: datetime | None = None) -> list[Explained]:
+        """As `QueryEngine.explain`: what would be read if nothing were kept."""
+        return await self._engine.explain(tenant, question, now)
+
     async def _asked(self, tenant: Tenant, question: MetricQuestion, now: datetime | None) -> _Asked | None:
         """The question with what must be known before the stamps are looked at; None of one that is not kept."""
         started = time.perf_counter()
-        definition = await self._engine.definition(tenant, question)
-        if not _is_kept(definition):
+        definitions = await self._engine.definitions(tenant, question)
+        if not all(_is_kept(definition) for definition in definitions):
             return None
         at = now or datetime.now(UTC)
         # What is kept for how long is reckoned from the day.
-        version = definition.defined.id if definition.defined is not None else definition.version
-        name = name_of(question, definition, version, tenant.tier.value, at.date().isoformat())
-        return _Asked(tenant, question, definition, (tenant.id, name), at, await self._told_until(), started)
+        name = name_of(question, definitions, tenant.tier.value, at.date().isoformat())
+        return _Asked(tenant, question, definitions, (tenant.id, name), at, await self._told_until(), started)
 
     def _take_in(self, asked: _Asked, seen: Seen) -> bool:
         """Keeps here what the store had, if it had something and it is newer."""
@@ -146,7 +163,7 @@ class AnswerCache:
             if len(self._changes) > MAX_TENANTS:
                 self._changes.clear()
             self._changes[asked.tenant.id] = known
-        touched = kept.touched_by(known[2], asked.definition.event_types)
+        touched = kept.touched_by(known[2], asked.types)
         if not touched:
             kept.stamp = max(kept.stamp, known[1].newest)
         return touched
@@ -227,7 +244,7 @@ class AnswerCache:
     async def _mended(self, asked: _Asked, kept: Kept, touched: set[int]) -> Answer | None:
         question, kind = asked.question, asked.definition.kind
         buckets = buckets_of(question.interval, *question.span(asked.now), question.zone())
-        runs = runs_to_read(kept, buckets.edges, touched, kind)
+        runs = None if question.is_whole else runs_to_read(kept, buckets.edges, touched, kind)
         if runs is None:
             return None
         read: list[tuple[Run, Answer]] = []
@@ -248,16 +265,15 @@ class AnswerCache:
             # Of a window that has moved on; who hands it out looks again.
             is_complete=False,
             rows_read=sum(answer.rows_read for _, answer in read),
+            reads=tuple(part for _, answer in read for part in answer.reads) or kept.answer.reads,
         )
 
 
 def _is_kept(definition: MetricDefinition) -> bool:
     """Not what the doors refused, which is told of in another way; nor a metric that is being filled, whose answers
-    change without an event; nor a formula, which is of other metrics, of whatever version."""
-    if definition.outcome is not None:
-        return False
+    change without an event."""
     own = definition.defined
-    return own is None or (own.ready_at is not None and own.aggregate is not None)
+    return definition.outcome is None and (own is None or own.ready_at is not None)
 
 
 def _has_range_of(asked: _Asked, kept: Kept) -> bool:
@@ -277,7 +293,8 @@ def _as_of(asked: _Asked, answer: Answer, fresh_until: datetime, rows_read: int 
     return replace(
         answer,
         fresh_until=fresh_until,
-        is_complete=answer.is_complete or (answer.to <= fresh_until and not answer.warnings),
+        is_complete=answer.is_complete
+        or (answer.to <= fresh_until and LOSSES.isdisjoint(w.code for w in answer.warnings)),
         rows_read=rows_read,
         took_ms=(time.perf_counter() - asked.started) * 1000,
     )

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Container, Hashable, Iterable, Sequence
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from hashlib import blake2b
+from typing import Any, get_type_hints
 
 import msgspec
 
 from core.changes import Change, Stamps
-from core.metrics import BUILT_IN, MetricDefinition, MetricKind
-from query.answer import Answer, Columns, Series
+from core.metrics import MetricDefinition, MetricKind
+from query.answer import Answer, Columns, Encoded, Series
 from query.question import MetricQuestion
 
 # Raised whenever an answer is written in another way, so that two releases beside each other never read the other's.
@@ -22,32 +23,28 @@ KEPT_SECONDS = 30.0
 WHOLE_SECONDS = 600.0
 # More ranges than this, or more than half of the buckets: to read all is cheaper.
 MAX_RUNS = 3
-NOTHING = Columns([], [])
-# The definition is part of what an answer is kept under, and does not go with it.
-UNSAID = BUILT_IN["events"]
 # Kinds whose total follows from the values of the buckets alone, and how, where all of them are whole numbers.
 _TOTALS = {MetricKind.COUNT: sum, MetricKind.SUM: sum}
 
 
-class Kept(msgspec.Struct, array_like=True):
+@dataclass(slots=True)
+class Kept:
     """`stamp`: it holds every change up to this one. `read_at`, `whole_at`: when it was last brought up to date, and
-    last read as a whole, in epoch seconds. `columns` are the answer's as JSON, which stands apart: it is what is sent.
-    """
+    last read as a whole, in epoch seconds. `columns`: the answer's as JSON, which is what is sent."""
 
-    format: int
     life: str
     stamp: int
     read_at: float
     whole_at: float
     answer: Answer
     columns: bytes
-    # For which minute (of the epoch) its range was found to be the question's; no part of what is kept.
+    # For which minute (of the epoch) its range was found to be the question's; not written.
     minute: int = 0
 
     @classmethod
     def of(cls, answer: Answer, *, life: str, stamp: int, read_at: float, whole_at: float) -> Kept:
         columns = _encoder.encode(answer.columns)
-        return cls(FORMAT, life, stamp, read_at, whole_at, replace(answer, encoded=columns), columns)
+        return cls(life, stamp, read_at, whole_at, _with_columns(answer, answer.columns, columns), columns)
 
     @property
     def edges(self) -> tuple[datetime, datetime]:
@@ -58,7 +55,7 @@ class Kept(msgspec.Struct, array_like=True):
         is_young = 0 <= now - self.read_at < KEPT_SECONDS and 0 <= now - self.whole_at < WHOLE_SECONDS
         return is_young and self.life == life and self.stamp >= stamps.floor
 
-    def touched_by(self, changes: Iterable[Change], types: Sequence[str] | None) -> set[int]:
+    def touched_by(self, changes: Iterable[Change], types: Container[str] | None) -> set[int]:
         """The minutes of its range that changed since it was read; `types` None: all types concern it."""
         start, end = (int(edge.timestamp()) for edge in self.edges)
         return {
@@ -97,41 +94,55 @@ def _weight(kept: Kept) -> int:
     return len(kept.columns) + 1024
 
 
+def _with_columns(answer: Answer, columns: Columns, json: bytes) -> Answer:
+    return replace(answer, columns=columns, encoded=Encoded(columns, json))
+
+
+# Of an answer, what is written as it is. The definition is found by who asks; columns are written as JSON; one beside
+# an earlier time is put together of two that are kept.
+_APART = {"definition", "columns", "encoded", "comparison"}
+_SAID = [field.name for field in fields(Answer) if field.name not in _APART]
+_types = get_type_hints(Answer)
+_Said = msgspec.defstruct("_Said", [(name, _types[name]) for name in _SAID], array_like=True)
+
 _encoder = msgspec.json.Encoder()
 _columns_decoder = msgspec.json.Decoder(Columns)
 _writer = msgspec.msgpack.Encoder()
-_reader = msgspec.msgpack.Decoder(Kept)
+_reader: Any = msgspec.msgpack.Decoder(tuple[int, str, int, float, float, _Said, bytes])  # type: ignore[valid-type]
 
 
 def write_kept(kept: Kept) -> bytes:
-    bare = replace(kept.answer, definition=UNSAID, columns=NOTHING, encoded=None)
-    return _writer.encode(msgspec.structs.replace(kept, answer=bare))
+    said = _Said(*(getattr(kept.answer, name) for name in _SAID))
+    return _writer.encode((FORMAT, kept.life, kept.stamp, kept.read_at, kept.whole_at, said, kept.columns))
 
 
 def read_kept(value: bytes, definition: MetricDefinition) -> Kept | None:
     """What is kept of a question to this metric; None when another release wrote it."""
     try:
-        kept = _reader.decode(value)
-        columns = _columns_decoder.decode(kept.columns)
+        form, life, stamp, read_at, whole_at, said, json = _reader.decode(value)
+        columns = _columns_decoder.decode(json)
     except msgspec.DecodeError:
         return None
-    if kept.format != FORMAT:
+    if form != FORMAT:
         return None
-    answer = replace(kept.answer, definition=definition, columns=columns, encoded=kept.columns)
-    return msgspec.structs.replace(kept, answer=answer)
+    answer = Answer(definition=definition, columns=columns, **{name: getattr(said, name) for name in _SAID})
+    return Kept(life, stamp, read_at, whole_at, _with_columns(answer, columns, json), json)
 
 
-def name_of(question: MetricQuestion, definition: MetricDefinition, *also: object) -> str:
-    """The hash that stands for a question: the same for the same, however its conditions are ordered.
-
-    `also` is what an answer depends on beside the question and the events.
-    """
+def name_of(question: MetricQuestion, definitions: Sequence[MetricDefinition], *also: str) -> str:
+    """The hash that stands for a question to these metrics, as they are defined now: the same for the same, however
+    its conditions are ordered. `also` is what an answer depends on beside that and the events."""
     filters = sorted((f.dimension, f.op.value, *sorted(f.values)) for f in question.filters)
     # What is asked only of other kinds makes no other question.
-    percentiles = question.percentiles if definition.kind is MetricKind.PERCENTILE else ()
-    bare = replace(question, filters=(), percentiles=percentiles, limit=question.limit if question.group_by else 1)
-    text = msgspec.json.encode([FORMAT, bare, filters, definition.key, also], enc_hook=str)
-    return blake2b(text, digest_size=16).hexdigest()
+    is_of_percentiles = any(definition.kind is MetricKind.PERCENTILE for definition in definitions)
+    bare = replace(
+        question,
+        filters=(),
+        percentiles=question.percentiles if is_of_percentiles else (),
+        limit=question.limit if question.group_by else 1,
+    )
+    versions = [(d.key, d.version, d.defined and d.defined.id) for d in definitions]
+    return blake2b(_encoder.encode([FORMAT, bare, filters, versions, also]), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

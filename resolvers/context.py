@@ -22,8 +22,7 @@ from core.settings import Settings
 from core.shares import ShareGrant
 from core.sign_in import SignIn
 from core.tenancy import Principal, TenantId
-from query.answer_cache import AnswerCache
-from query.engine import QueryEngine
+from query.composed import ComposedAnswers
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -38,8 +37,7 @@ class Backends:
     database: Database
     log: EventLog
     metrics: MetricCatalog
-    engine: QueryEngine
-    answers: AnswerCache
+    engine: ComposedAnswers
     ingest: Ingest
     live: LiveBroadcast
     refused: RefusedWrites

@@ -13,6 +13,7 @@ from core.shares import cost_budget, is_share_token, rows_budget
 from core.tenancy import UNLIMITED_REQUESTS_PER_MINUTE, KeyKind
 from core.tokens import looks_like_token
 from query.answer_cache import AnswerCache
+from query.composed import ComposedAnswers
 from query.engine import QueryEngine
 from resolvers.context import Backends, Context, Loaders
 from schema.build import COSTS, schema
@@ -43,8 +44,7 @@ class GraphQLDoor:
             database=services.database,
             log=services.log,
             metrics=metrics,
-            engine=engine,
-            answers=AnswerCache(engine, services.kept, freshness.told_until),
+            engine=ComposedAnswers(AnswerCache(engine, services.kept, freshness.told_until)),
             ingest=ingest,
             live=services.live,
             refused=services.refused,

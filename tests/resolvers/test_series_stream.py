@@ -20,7 +20,7 @@ from core.settings import Settings
 from core.tenancy import Tenant
 from core.topics import live_channel
 from query.answer import Answer
-from query.answer_cache import AnswerCache
+from query.engine import QueryEngine
 from query.question import Interval, MetricQuestion
 from resolvers.context import Context
 from resolvers.series import FrameKind, SeriesStream
@@ -113,7 +113,7 @@ async def test_a_range_that_ends_now_moves_on_while_nothing_happens(context: Con
 
 
 async def test_an_outage_of_the_database_is_not_silence(context: Context) -> None:
-    class Away(AnswerCache):
+    class Away(QueryEngine):
         def __init__(self) -> None:
             pass
 
@@ -121,7 +121,7 @@ async def test_an_outage_of_the_database_is_not_silence(context: Context) -> Non
             await asyncio.sleep(60)
             raise DatabaseUnavailable
 
-    backends = dataclasses.replace(context.backends, answers=Away())
+    backends = dataclasses.replace(context.backends, engine=Away())
     frames = SeriesStream(dataclasses.replace(context, backends=backends), QUESTION, BUILT_IN["events"]).frames(None)
     async with asyncio.timeout(20):
         assert [(await anext(frames)).kind for _ in range(3)] == [FrameKind.HEARTBEAT] * 3
