@@ -15,15 +15,22 @@ from typing import Any
 import uvloop
 
 from bench.case import Case, Size
-from bench.cases import ingest, pipeline
+from bench.cases import dashboards, ingest, pipeline
 from bench.machine import describe
-from bench.reports import freshness, growth, whole_way
+from bench.reports import freshness, growth, journeys, month, whole_way
 from bench.reports.report import Length, Report
 from bench.rounds import record_of, run_case
 
 RESULTS = Path(__file__).resolve().parent / "results.json"
-REPORTS: dict[str, Report] = {report.id: report for report in (whole_way.E1, freshness.E2, growth.GROWTH)}
-CASES: dict[str, Case] = {case.id: case for case in (ingest.I1, ingest.I2, pipeline.P1, pipeline.P2)}
+REPORTS: dict[str, Report] = {
+    report.id: report for report in (whole_way.E1, freshness.E2, growth.GROWTH, month.Q4, journeys.Q5)
+}
+CASES: dict[str, Case] = {
+    case.id: case
+    for case in (
+        ingest.I1, ingest.I2, pipeline.P1, pipeline.P2, dashboards.Q1, dashboards.Q1_NODE, dashboards.Q2, dashboards.Q3,
+    )
+}  # fmt: skip
 KNOWN = (*CASES, *REPORTS)
 
 
@@ -63,7 +70,9 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=3.0, help="of load in each measurement over HTTP (3)")
     parser.add_argument("--events", type=int, default=40_000, help="events of each measurement of the pipeline (40000)")
     parser.add_argument("--minutes", type=float, default=10.0, help="how long E1 and E2 go on (10)")
-    parser.add_argument("--stored", type=int, default=10_000_000, help="events that growth stores at most (10 million)")
+    parser.add_argument(
+        "--stored", type=int, default=10_000_000, help="events that growth, Q4 and Q5 store at most (10 million)"
+    )
     parser.add_argument("--tenants", type=int, default=1_000, help="tenants that growth has at most (1000)")
     parser.add_argument("--results", default=str(RESULTS), help="where the JSON goes")
     options = parser.parse_args()

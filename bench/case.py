@@ -37,13 +37,14 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """`goal` and `floor` are ratios of ours to the other's rate."""
+    """`goal` and `floor` are ratios of ours to the other's rate, of so many `unit` a second."""
 
     id: str
     title: str
     goal: float
     floor: float
     open: Callable[[Size], AbstractAsyncContextManager[Sides]]
+    unit: str = "events"
 
 
 @dataclass(slots=True)

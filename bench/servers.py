@@ -22,7 +22,7 @@ from core.settings import Settings
 from core.tenancy import KeyKind, Tenant, Tier
 from sql.__main__ import migrate
 
-READY_SECONDS = 30.0
+READY_SECONDS = 120.0
 # Enough for every request of a round: the bucket is asked, and never empty.
 REQUESTS_PER_MINUTE = 100_000_000
 # A server's PostgreSQL, as one would set it for this work; the embedded size's own settings are for a laptop.

@@ -87,3 +87,28 @@ def idempotency_key(tenant_id: UUID, name: str) -> str:
 def idempotency_bytes_key(tenant_id: UUID | None = None) -> str:
     """The bytes that such entries took by hour: a tenant's, or all."""
     return f"cm:{tenant_id}:idempotency-bytes" if tenant_id else "cm:idempotency-bytes"
+
+
+def changed_key(tenant_id: UUID) -> str:
+    """The stamps of a tenant's changes: from when on all of them are known, and that of the newest."""
+    return f"cm:{tenant_id}:changed"
+
+
+def changes_key(tenant_id: UUID) -> str:
+    """The sorted set of a tenant's changed minutes by the stamp of their last change."""
+    return f"cm:{tenant_id}:changes"
+
+
+def answer_key(tenant_id: UUID, question: str) -> str:
+    """The kept answer to one question, by its hash."""
+    return f"cm:{tenant_id}:answer:{question}"
+
+
+def answer_lease_key(tenant_id: UUID, question: str) -> str:
+    """Held by the process that is finding that answer."""
+    return f"cm:{tenant_id}:answering:{question}"
+
+
+def answer_bytes_key(tenant_id: UUID | None = None) -> str:
+    """The bytes that kept answers took by half minute: a tenant's, or all."""
+    return f"cm:{tenant_id}:answer-bytes" if tenant_id else "cm:answer-bytes"

@@ -7,6 +7,7 @@ here has its own short time-outs. Blocking reads block for less than their socke
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from redis.asyncio import Redis
@@ -16,6 +17,8 @@ from redis.backoff import ConstantBackoff
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
 from core.resets import resets_as_away
+
+OnConnect = Callable[[Any], Awaitable[None]]
 
 # What a server that is away, starting, full or frozen looks like from here.
 VALKEY_AWAY = (RedisError, OSError, TimeoutError)
@@ -46,8 +49,9 @@ class _Valkey(Redis):
         return answer
 
 
-def open_valkey(url: str, *, seconds: float, connections: int = 16) -> Redis:
-    """A client whose every call ends within about twice `seconds`; one retry heals a restarted server."""
+def open_valkey(url: str, *, seconds: float, connections: int = 16, on_connect: OnConnect | None = None) -> Redis:
+    """A client whose every call ends within about twice `seconds`; one retry heals a restarted server. `on_connect`
+    takes the place of how a connection begins."""
     pool = BlockingConnectionPool.from_url(
         url,
         max_connections=connections,
@@ -56,6 +60,7 @@ def open_valkey(url: str, *, seconds: float, connections: int = 16) -> Redis:
         socket_connect_timeout=min(seconds, 2.0),
         retry=Retry(ConstantBackoff(0.02), 1),
         health_check_interval=0,
+        redis_connect_func=on_connect,
     )
     return _Valkey.from_pool(pool)
 

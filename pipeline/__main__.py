@@ -16,6 +16,7 @@ from functools import lru_cache
 
 import uvloop
 
+from core.changes import ChangeNotes
 from core.database import Database
 from core.errors import CloudMetricsError, Unavailable
 from core.eventlog import EventLog
@@ -122,7 +123,9 @@ async def _build(kind: str, parts: Parts, stack: AsyncExitStack) -> tuple[list[W
     live = await stack.enter_async_context(LiveBroadcast(parts.settings.redis_url))
     hot = HotSets(parts.settings.redis_url)
     stack.push_async_callback(hot.close)
-    bridge = Bridge(parts.log, hot, live)
+    notes = ChangeNotes(parts.settings.redis_url)
+    stack.push_async_callback(notes.close)
+    bridge = Bridge(parts.log, hot, live, notes)
     return [bridge.worker()], [_rebuild(parts, bridge)]
 
 

@@ -1,4 +1,4 @@
-"""`bridge`: word of changed buckets in, hot sets overwritten and live channels told."""
+"""`bridge`: word of changed buckets in; hot sets overwritten, changes stamped, live channels told."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from itertools import groupby
 
 from core import failpoints
+from core.changes import ChangeNotes
 from core.database import Database
 from core.errors import LiveUnavailable
 from core.eventlog import EventLog, Offset, Partition, Record
@@ -35,9 +36,10 @@ REBUILD_MINUTES = 500
 class Bridge:
     """Everything it writes is absolute, so it may repeat itself at any time."""
 
-    def __init__(self, log: EventLog, hot: HotSets, live: LiveBroadcast) -> None:
+    def __init__(self, log: EventLog, hot: HotSets, live: LiveBroadcast, notes: ChangeNotes) -> None:
         self._log = log
         self._hot = hot
+        self._notes = notes
         self._live = live
 
     def worker(self) -> Worker:
@@ -76,6 +78,9 @@ class Bridge:
             failpoints.reached("before_hot")
             await self._put(update)
             failpoints.reached("after_hot")
+            # Before anybody is told: who asks because of it must not be given an answer that was kept before.
+            with _as_unavailable():
+                await self._notes.note(update.tenant_id, update.changed)
             await self._live.publish(live_channel(update.tenant_id), encode_notice(notice_of(update)))
 
     async def _put(self, update: BucketUpdates) -> None:

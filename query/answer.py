@@ -41,6 +41,14 @@ class Columns(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
+class Encoded:
+    """Columns and what they are as JSON, so that those that are kept are encoded once."""
+
+    columns: Columns
+    json: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class QueryWarning:
     """Something to know about an answer."""
 
@@ -51,7 +59,8 @@ class QueryWarning:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """An answer, and where it came from. `source` is where most of it was read, `reads` all of it. `comparison` is the
-    same question about an earlier time: its lines are those of this answer, its buckets stand beside these in order."""
+    same question about an earlier time: its lines are those of this answer, and what else there was then `__other__`;
+    its buckets stand beside these in order."""
 
     definition: MetricDefinition
     columns: Columns
@@ -66,6 +75,14 @@ class Answer:
     warnings: tuple[QueryWarning, ...] = ()
     reads: tuple[SourceRead, ...] = ()
     comparison: Answer | None = None
+    encoded: Encoded | None = None
+
+    @property
+    def columns_json(self) -> Columns | msgspec.Raw:
+        """The columns for who sends them."""
+        known = self.encoded
+        # An answer that was made of another has other columns.
+        return msgspec.Raw(known.json) if known is not None and known.columns is self.columns else self.columns
 
     @property
     def incomplete_from(self) -> datetime | None:
@@ -100,9 +117,9 @@ def columns_of(question: MetricQuestion, buckets: Buckets, measure: Measure, gro
         lines.add(named, groups.by_labels.get(labels, {}), totals.get(labels) or measure.merged(()))
     alone = set(kept)
     rest = [slots for labels, slots in groups.by_labels.items() if labels not in alone]
-    if rest or groups.overflow:
+    if rest or groups.overflow or _others(question) in (question.groups or ()):
         slots = _merged_slots(measure, [*rest, groups.overflow])
-        lines.add(dict.fromkeys(question.group_by, OTHER), slots, measure.merged(slots.values()))
+        lines.add(dict(zip(question.group_by, _others(question), strict=True)), slots, measure.merged(slots.values()))
     return Columns([start * 1000 for start in buckets.starts], lines.series)
 
 
@@ -111,9 +128,14 @@ def _kept(question: MetricQuestion, lines: _Lines, totals: Mapping[Labels, Any])
     if not question.group_by:
         return [()]
     if question.groups is not None:
-        return question.groups
+        return [labels for labels in question.groups if labels != _others(question)]
     ranks = {labels: lines.rank(total) for labels, total in totals.items()}
     return sorted(ranks, key=lambda labels: (-ranks[labels], labels))[: question.limit]
+
+
+def _others(question: MetricQuestion) -> Labels:
+    """The labels of all groups that are no lines of their own."""
+    return (OTHER,) * len(question.group_by)
 
 
 class _Lines:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from math import ceil
 from zoneinfo import ZoneInfo
 
 from query.question import Interval, bad
@@ -19,6 +20,7 @@ _AUTO = (
     (timedelta(days=400), Interval.DAY),
     (timedelta(days=1200), Interval.WEEK),
 )
+_STEADY_SECONDS = 6 * 3600
 _SECONDS = {Interval.MINUTE: 60, Interval.FIVE_MINUTES: 300, Interval.HOUR: 3600}
 _ROUGHLY = {Interval.DAY: 86_400, Interval.WEEK: 604_800, Interval.MONTH: 2_592_000}
 
@@ -94,11 +96,21 @@ def checked_interval(interval: Interval, start: datetime, end: datetime) -> Inte
 def _clock_edges(length: int, start: datetime, end: datetime, zone: ZoneInfo) -> list[int]:
     edges = [_floor(int(start.timestamp()), length, zone)]
     last = end.timestamp()
+    if _is_steady(zone, edges[0], int(last) + length):
+        return list(range(edges[0], ceil(last) + length, length))[: ceil((last - edges[0]) / length) + 1]
     while edges[-1] < last:
         following = _floor(edges[-1] + length, length, zone)
         # Where a zone moves its clock by half an hour, an hour has 30 or 90 minutes.
         edges.append(following if following > edges[-1] else edges[-1] + length)
     return edges
+
+
+def _is_steady(zone: ZoneInfo, start: int, end: int) -> bool:
+    """Whether a zone's clock is not moved between two moments; no zone moved it there and back within six hours."""
+    if zone.key == "UTC":
+        return True
+    offsets = {datetime.fromtimestamp(at, zone).utcoffset() for at in (*range(start, end, _STEADY_SECONDS), end)}
+    return len(offsets) == 1
 
 
 def _floor(moment: int, length: int, zone: ZoneInfo) -> int:

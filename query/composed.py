@@ -11,7 +11,7 @@ from typing import Protocol
 
 from core.metrics import MetricDefinition, MetricKind
 from core.tenancy import Tenant
-from query.answer import METRIC_LABEL, OTHER, PERCENTILE_LABEL, Answer, Columns, Labels, Series, moment
+from query.answer import METRIC_LABEL, PERCENTILE_LABEL, Answer, Columns, Labels, Series, moment
 from query.calendar import buckets_of, chosen_interval
 from query.comparison import earlier
 from query.definitions import each_of
@@ -108,8 +108,7 @@ def _groups(answer: Answer, question: MetricQuestion) -> tuple[Labels, ...]:
     lines = [line.labels for line in answer.columns.series]
     if answer.definition.kind is MetricKind.PERCENTILE:
         lines = [labels for labels in lines if labels[PERCENTILE_LABEL] == lines[0][PERCENTILE_LABEL]]
-    found = [tuple(labels[name] for name in question.group_by) for labels in lines]
-    return tuple(labels for labels in found if labels != (OTHER,) * len(labels))
+    return tuple(tuple(labels[name] for name in question.group_by) for labels in lines)
 
 
 def _without_beginning(question: MetricQuestion, now: datetime) -> MetricQuestion:

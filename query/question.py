@@ -71,7 +71,7 @@ class AdHocAggregate:
 class MetricQuestion:
     """What is asked: `metric`, or `metrics`, several at once, or an `aggregate`. Either `last` ("24h") or `from_` and
     `to` (exclusive). `is_whole` asks for the range as one bucket, as a ranking needs it; `groups` for these as
-    lines of their own, and no others; `min_last_bucket` leaves the last bucket out while less of it has passed."""
+    lines of their own, in this order; `min_last_bucket` leaves the last bucket out while less of it has passed."""
 
     metric: str = ""
     metrics: tuple[str, ...] = ()

@@ -85,6 +85,8 @@ class Facts:
     cost: int = 0
     introspects: bool = False
     names: Counter[str] = field(default_factory=Counter)
+    # Whether variables say how often something is executed: with others the operation amounts to something else.
+    varies: bool = False
 
     def add(self, other: Facts, *, times: int = 1) -> None:
         self.depth = max(self.depth, other.depth)
@@ -106,6 +108,7 @@ class _Pass:
     costs: Costs
     known: dict[str, Facts] = field(default_factory=dict)
     open: set[str] = field(default_factory=set)
+    varies: bool = False
 
 
 def check_document(
@@ -129,6 +132,7 @@ def check_document(
     _limit(LimitCode.ALIASES, "aliases", facts.aliases, MAX_ALIASES)
     _limit(LimitCode.DIRECTIVES, "directives", facts.directives, MAX_DIRECTIVES)
     _limit(LimitCode.COST, "points of cost", facts.cost, MAX_COST)
+    facts.varies = state.varies
     most = max(facts.names.values(), default=0)
     _limit(LimitCode.REPEATS, "selections of one name", most, MAX_REPEATS)
     return facts
@@ -215,6 +219,7 @@ def _times(node: FieldNode, state: _Pass) -> int:
     """How often a field's selection is executed."""
     name = node.name.value
     arguments = {a.name.value: a.value for a in node.arguments or ()}
+    state.varies |= any(isinstance(arguments.get(sized), VariableNode) for sized in ("ids", "first"))
     if name == "nodes":
         ids = arguments.get("ids")
         if isinstance(ids, ListValueNode):

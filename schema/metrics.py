@@ -30,6 +30,7 @@ from resolvers.context import Context
 from resolvers.series import answer_series
 from schema.described import enum_of
 from schema.guarded import shown_to
+from schema.remembered import remembered
 from schema.scalars import ColumnsJSON
 
 # Kinds whose groups add up to the whole.
@@ -167,6 +168,7 @@ class AggregateInput:
         return AdHocAggregate(MetricKind(self.kind), of)
 
 
+@remembered
 @strawberry.input(description="A question about a metric over time: `metric`, several `metrics`, or an `aggregate`.")
 class MetricQuery:
     metric: str | None = strawberry.field(
@@ -274,7 +276,7 @@ class MetricSeries:
     def series(self) -> list[Series]:
         return cast("list[Series]", _columns(self).series)
 
-    columns: ColumnsJSON = strawberry.field(description="The same as one JSON value.")
+    columns_json: ColumnsJSON = strawberry.field(name="columns", description="The same as one JSON value.")
     interval: IntervalType = strawberry.field(description="The interval, AUTO resolved.")  # type: ignore[valid-type]
     from_: datetime = strawberry.field(name="from", description="The first bucket's start.")
     to: datetime = strawberry.field(description="The last bucket's end.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from graphql import (
     DocumentNode,
@@ -23,7 +23,16 @@ from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
 from core.errors import InvalidRequest
 from schema.costs import Costs
-from schema.limits import MAX_DEPTH, MAX_LENGTH, MAX_TOKENS, LimitCode, LimitExceeded, check_document, check_variables
+from schema.limits import (
+    MAX_DEPTH,
+    MAX_LENGTH,
+    MAX_TOKENS,
+    Facts,
+    LimitCode,
+    LimitExceeded,
+    check_document,
+    check_variables,
+)
 
 # Where an operation's extensions have the document for the executor.
 PREPARED = "prepared"
@@ -63,13 +72,22 @@ class Prepared:
     introspects: bool
 
 
+@dataclass(slots=True)
+class _Known:
+    """A document, what validation said of it, and what its operations amount to, where variables do not decide."""
+
+    document: DocumentNode
+    errors: list[GraphQLError] | None = None
+    facts: dict[str | None, Facts] = field(default_factory=dict)
+
+
 class DocumentCache:
-    """Parsed documents and what validation said of them, by text; the least used go first."""
+    """Parsed documents and what is known of them, by text; the least used go first."""
 
     def __init__(self, schema: GraphQLSchema, costs: Costs) -> None:
         self._schema = schema
         self._costs = costs
-        self._known: OrderedDict[str, tuple[DocumentNode, list[GraphQLError] | None]] = OrderedDict()
+        self._known: OrderedDict[str, _Known] = OrderedDict()
         self._length = 0
 
     def prepare(self, text: str, operation_name: str | None, variables: Mapping[str, object]) -> Prepared:
@@ -78,23 +96,26 @@ class DocumentCache:
         Raises:
             LimitExceeded, DocumentInvalid, InvalidRequest: with code and message.
         """
-        document, errors = self._known.get(text) or (_parsed(text), None)
+        known = self._known.get(text) or _Known(_parsed(text))
+        document = known.document
         operation = _chosen(document, operation_name)
         check_variables(variables)
-        facts = check_document(document, operation, variables, self._costs)
-        if errors is None:
-            errors = validate(self._schema, document, RULES, max_errors=MAX_VALIDATION_ERRORS)
-        self._keep(text, document, errors)
-        if errors:
-            raise DocumentInvalid(errors, "GRAPHQL_VALIDATION_FAILED")
+        facts = known.facts.get(operation_name) or check_document(document, operation, variables, self._costs)
+        if not facts.varies:
+            known.facts[operation_name] = facts
+        if known.errors is None:
+            known.errors = validate(self._schema, document, RULES, max_errors=MAX_VALIDATION_ERRORS)
+        self._keep(text, known)
+        if known.errors:
+            raise DocumentInvalid(known.errors, "GRAPHQL_VALIDATION_FAILED")
         return Prepared(text, document, operation_name, operation.operation, facts.cost, facts.introspects)
 
-    def _keep(self, text: str, document: DocumentNode, errors: list[GraphQLError]) -> None:
+    def _keep(self, text: str, known: _Known) -> None:
         if len(text) > MAX_CACHED_LENGTH:
             return
         if text not in self._known:
             self._length += len(text)
-        self._known[text] = (document, errors)
+        self._known[text] = known
         self._known.move_to_end(text)
         while len(self._known) > CACHE_ENTRIES or self._length > MAX_CACHED_TOTAL:
             self._length -= len(self._known.popitem(last=False)[0])

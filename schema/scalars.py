@@ -30,8 +30,10 @@ JSONValue = NewType("JSONValue", object)
 _encoder = msgspec.json.Encoder()
 
 
-def encode_columns(columns: Columns) -> msgspec.Raw:
+def encode_columns(columns: Columns | msgspec.Raw) -> msgspec.Raw:
     """Columns as JSON that is already encoded: the answer's encoder copies it, point by point work is not done."""
+    if isinstance(columns, msgspec.Raw):
+        return columns
     return msgspec.Raw(_encoder.encode(columns))
 
 

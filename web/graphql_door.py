@@ -12,6 +12,7 @@ from core.retention import Retention
 from core.shares import cost_budget, is_share_token, rows_budget
 from core.tenancy import UNLIMITED_REQUESTS_PER_MINUTE, KeyKind
 from core.tokens import looks_like_token
+from query.answer_cache import AnswerCache
 from query.composed import ComposedAnswers
 from query.engine import QueryEngine
 from query.raw import RawEvents
@@ -37,15 +38,16 @@ class GraphQLDoor:
         )
         self.heavy = HeavyOperations()
         metrics = MetricCatalog(services.database)
-        fresh_until = Freshness(services.log).fresh_until
+        freshness = Freshness(services.log)
         retention = Retention.of(services.settings)
+        engine = QueryEngine(services.database, metrics, retention, freshness.fresh_until)
         self._backends = Backends(
             settings=services.settings,
             database=services.database,
             log=services.log,
             metrics=metrics,
-            engine=ComposedAnswers(QueryEngine(services.database, metrics, retention, fresh_until)),
-            raw=RawEvents(services.database, retention, fresh_until),
+            engine=ComposedAnswers(AnswerCache(engine, services.kept, freshness.told_until)),
+            raw=RawEvents(services.database, retention, freshness.fresh_until),
             ingest=ingest,
             live=services.live,
             refused=services.refused,

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from core.answer_store import AnswerStore
 from core.attempts import Attempts
 from core.budget import Budgets
 from core.database import Database
@@ -53,6 +54,7 @@ class Services:
     counts: IngestCounts
     refused: RefusedWrites
     saml: SamlPool
+    kept: AnswerStore
 
 
 def pool_size_of(web_workers: int) -> int:
@@ -93,7 +95,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         stack.push_async_callback(budgets.close)
         refused = RefusedWrites(database, limiter)
         stack.push_async_callback(refused.close)
+        kept = AnswerStore(settings.redis_url)
+        stack.push_async_callback(kept.close)
         yield Services(
             settings, database, log, limiter, seen, live, keys, links, budgets, quota, idempotency,
-            sessions, passwords, attempts, sign_in, counts, refused, saml,
+            sessions, passwords, attempts, sign_in, counts, refused, saml, kept,
         )  # fmt: skip

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from core.changes import ChangeNotes
 from core.database import Database
 from core.eventlog import Offset, Partition, Record
 from core.events import encode_enriched
@@ -40,6 +41,13 @@ async def live(settings: Settings) -> AsyncIterator[LiveBroadcast]:
         yield live
 
 
+@pytest.fixture
+async def notes(settings: Settings) -> AsyncIterator[ChangeNotes]:
+    notes = ChangeNotes(settings.redis_url)
+    yield notes
+    await notes.close()
+
+
 def record_of(tenant: Tenant, *types: str) -> Record:
     changed = [ChangedBucket(name, False, MINUTE, Summary(count=len(name)).to_row()) for name in types]
     updates = BucketUpdates(tenant.id, 0, "1-0", 0, len(types), changed)
@@ -47,24 +55,24 @@ def record_of(tenant: Tenant, *types: str) -> Record:
 
 
 async def test_a_type_named_like_a_key_of_another_harms_neither(
-    log: ValkeyLog, hot: HotSets, live: LiveBroadcast, tenant: Tenant
+    log: ValkeyLog, hot: HotSets, live: LiveBroadcast, notes: ChangeNotes, tenant: Tenant
 ) -> None:
     types = ("foo", "foo:values", "hot-values:foo")
-    await Bridge(log, hot, live)._process([record_of(tenant, *types)], {})
+    await Bridge(log, hot, live, notes)._process([record_of(tenant, *types)], {})
     for name in types:
         (value,) = await hot.read(tenant.id, name, since=MINUTE)
         assert value.summary.count == len(name)
 
 
 async def test_a_hot_set_that_refuses_does_not_keep_back_the_word(
-    log: ValkeyLog, hot: HotSets, live: LiveBroadcast, settings: Settings, tenant: Tenant
+    log: ValkeyLog, hot: HotSets, live: LiveBroadcast, notes: ChangeNotes, settings: Settings, tenant: Tenant
 ) -> None:
     client = open_valkey(settings.redis_url, seconds=2.0)
     await client.set(hot_key(tenant.id, "spoilt"), "not a sorted set")
     await client.aclose()
     async with live.subscribe(live_channel(tenant.id)) as reader:
         await asyncio.sleep(0.2)
-        await Bridge(log, hot, live)._process([record_of(tenant, "spoilt")], {})
+        await Bridge(log, hot, live, notes)._process([record_of(tenant, "spoilt")], {})
         async with asyncio.timeout(5):
             while not (message := await reader.next()):
                 continue
@@ -72,9 +80,15 @@ async def test_a_hot_set_that_refuses_does_not_keep_back_the_word(
 
 
 async def test_an_emptied_valkey_gets_its_minutes_back(
-    log: ValkeyLog, hot: HotSets, live: LiveBroadcast, database: Database, settings: Settings, tenant: Tenant
+    log: ValkeyLog,
+    hot: HotSets,
+    live: LiveBroadcast,
+    notes: ChangeNotes,
+    database: Database,
+    settings: Settings,
+    tenant: Tenant,
 ) -> None:
-    bridge = Bridge(log, hot, live)
+    bridge = Bridge(log, hot, live, notes)
     hour_ago = NOW_MS - 3_600_000
     batch = batch_of(tenant.id, enriched(), enriched(), enriched(timestamp_ms=hour_ago))
     place = Partition(ENRICHED)
@@ -94,7 +108,7 @@ async def test_an_emptied_valkey_gets_its_minutes_back(
 
 
 async def test_a_valkey_emptied_while_it_is_filled_is_not_whole(
-    log: ValkeyLog, hot: HotSets, live: LiveBroadcast, database: Database, settings: Settings
+    log: ValkeyLog, hot: HotSets, live: LiveBroadcast, notes: ChangeNotes, database: Database, settings: Settings
 ) -> None:
     life = await hot.life()
     client = open_valkey(settings.redis_url, seconds=2.0)
@@ -102,5 +116,5 @@ async def test_a_valkey_emptied_while_it_is_filled_is_not_whole(
     await client.aclose()
     await hot.set_whole(life)
     assert not await hot.is_whole()
-    await Bridge(log, hot, live).rebuild(database)
+    await Bridge(log, hot, live, notes).rebuild(database)
     assert await hot.is_whole()

@@ -18,6 +18,7 @@ import msgspec
 import pytest
 
 from core import accounts
+from core.changes import ChangeNotes
 from core.database import Database, as_owner
 from core.eventlog import EventLog, Offset, Partition
 from core.events import EnrichedEvent, encode_raw
@@ -214,10 +215,11 @@ async def test_the_same_events_on_several_partitions_at_once_count_once(
 async def test_a_minute_that_two_partitions_counted_is_the_sum_of_both_in_the_hot_set(
     settings: Settings, database: Database, log: ValkeyLog, tenant: Tenant
 ) -> None:
-    hot, store = HotSets(settings.redis_url), Store(database, f"group-{uuid4()}")
+    hot, notes = HotSets(settings.redis_url), ChangeNotes(settings.redis_url)
+    store = Store(database, f"group-{uuid4()}")
     minute = NOW_MS // 60_000 * 60
     async with LiveBroadcast(settings.redis_url) as live:
-        bridge = Bridge(log, hot, live)
+        bridge = Bridge(log, hot, live, notes)
         # The second partition's offsets are far behind the first's: each has its own order.
         for number, at, events in ((0, 900, 3), (1, 5, 4), (1, 6, 2)):
             batch = batch_of(tenant.id, *(enriched() for _ in range(events)))
@@ -232,3 +234,4 @@ async def test_a_minute_that_two_partitions_counted_is_the_sum_of_both_in_the_ho
     values = await hot.read(tenant.id, "page_view", since=minute)
     assert {value.shard: value.summary.count for value in values} == {0: 3, 1: 6}
     await hot.close()
+    await notes.close()

@@ -139,3 +139,11 @@ def test_errors_tell_no_near_names() -> None:
     with pytest.raises(DocumentInvalid) as refusal:
         DOCUMENTS.prepare("{ serie }", None, {})
     assert "Did you mean" not in refusal.value.message
+
+
+def test_what_a_known_document_costs_follows_its_variables() -> None:
+    text = "query ($n: Int) { tenant { events(first: $n) { nodes { id } } } }"
+    costs = [DOCUMENTS.prepare(text, None, {"n": n}).cost for n in (1, 100, 1)]
+    assert costs[0] == costs[2] < costs[1]
+    with pytest.raises(LimitExceeded):
+        DOCUMENTS.prepare(text, None, {"n": 101})
