@@ -61,12 +61,8 @@ def buckets_of(interval: Interval, start: datetime, end: datetime, zone: ZoneInf
 
 
 def covered(interval: Interval, start: datetime, end: datetime, zone: ZoneInfo) -> tuple[int, int]:
-    """The first and the last edge of those buckets, in some steps however many there are.
-
-    Raises:
-        BadInput: more than 10,000.
-    """
-    interval = checked_interval(interval, start, end)
+    """The first and the last edge of those buckets, in some steps however many there are."""
+    interval = chosen_interval(interval, start, end)
     moment = timedelta(seconds=1)
     # Where a clock was moved, edges differ for an hour or so; from some before they are as on the whole way.
     shortly = timedelta(seconds=3 * (_SECONDS.get(interval) or _ROUGHLY[interval]))
