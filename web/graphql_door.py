@@ -14,6 +14,7 @@ from core.tenancy import UNLIMITED_REQUESTS_PER_MINUTE, KeyKind
 from core.tokens import looks_like_token
 from query.composed import ComposedAnswers
 from query.engine import QueryEngine
+from query.raw import RawEvents
 from resolvers.context import Backends, Context, Loaders
 from schema.build import COSTS, schema
 from schema.prepare import DocumentCache
@@ -36,15 +37,15 @@ class GraphQLDoor:
         )
         self.heavy = HeavyOperations()
         metrics = MetricCatalog(services.database)
-        freshness = Freshness(services.log)
+        fresh_until = Freshness(services.log).fresh_until
+        retention = Retention.of(services.settings)
         self._backends = Backends(
             settings=services.settings,
             database=services.database,
             log=services.log,
             metrics=metrics,
-            engine=ComposedAnswers(
-                QueryEngine(services.database, metrics, Retention.of(services.settings), freshness.fresh_until)
-            ),
+            engine=ComposedAnswers(QueryEngine(services.database, metrics, retention, fresh_until)),
+            raw=RawEvents(services.database, retention, fresh_until),
             ingest=ingest,
             live=services.live,
             refused=services.refused,
