@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -64,10 +64,10 @@ class MetricCatalog:
         """
         return await self._of(tenant_id, KNOWN_SECONDS)
 
-    async def find(self, tenant_id: TenantId, key: str) -> MetricDefinition | None:
-        """One of the tenant's metrics by its key, also when it was made a moment ago elsewhere. Raises as `of`."""
-        found = (await self.of(tenant_id)).by_key.get(key)
-        return found or (await self._of(tenant_id, MISSING_SECONDS)).by_key.get(key)
+    async def including(self, tenant_id: TenantId, keys: Iterable[str]) -> TenantMetrics:
+        """The same, with those of these keys that were made elsewhere a moment ago. Raises as `of`."""
+        known = await self.of(tenant_id)
+        return known if all(key in known.by_key for key in keys) else await self._of(tenant_id, MISSING_SECONDS)
 
     def forget(self, tenant_id: TenantId) -> None:
         """Has them read anew: this process has just changed them."""

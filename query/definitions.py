@@ -38,9 +38,10 @@ async def metrics_for(catalog: MetricCatalog, tenant_id: TenantId, questions: It
     Raises:
         DatabaseUnavailable: the tenant's are not known here, and the database is away.
     """
-    if all(key in BUILT_IN for question in questions for key in keys_of(question)):
+    keys = [key for question in questions for key in keys_of(question)]
+    if all(key in BUILT_IN for key in keys):
         return BUILT_IN
-    return (await catalog.of(tenant_id)).by_key
+    return (await catalog.including(tenant_id, keys)).by_key
 
 
 def keys_of(question: MetricQuestion) -> tuple[str, ...]:

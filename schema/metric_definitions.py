@@ -162,31 +162,31 @@ class Metric(Node):
 
     @strawberry.field(description="Who answers for it, as the audit trail names it: person:… or key_….")
     def owner(self) -> str | None:
-        return cast("str | None", _of_record(self, "owner"))
+        return record.owner if (record := _row(self).record) else None
 
     @strawberry.field(description="Counts its edits; `updateMetric` takes the one that was edited.")
     def revision(self) -> int | None:
-        return cast("int | None", _of_record(self, "revision"))
+        return record.revision if (record := _row(self).record) else None
 
     @strawberry.field(description="When it was defined.")
     def created_at(self) -> datetime | None:
-        return cast("datetime | None", _of_record(self, "created_at"))
+        return record.created_at if (record := _row(self).record) else None
 
     @strawberry.field(description="By whom, as the audit trail names it.")
     def created_by(self) -> str | None:
-        return cast("str | None", _of_record(self, "created_by"))
+        return record.created_by if (record := _row(self).record) else None
 
     @strawberry.field(description="When it was last edited.")
     def updated_at(self) -> datetime | None:
-        return cast("datetime | None", _of_record(self, "updated_at"))
+        return record.updated_at if (record := _row(self).record) else None
 
     @strawberry.field(description="By whom, as the audit trail names it.")
     def updated_by(self) -> str | None:
-        return cast("str | None", _of_record(self, "updated_by"))
+        return record.updated_by if (record := _row(self).record) else None
 
     @strawberry.field(description="When it was archived: it is not counted, cannot be asked, and keeps its key.")
     def archived_at(self) -> datetime | None:
-        return cast("datetime | None", _of_record(self, "archived_at"))
+        return record.archived_at if (record := _row(self).record) else None
 
     @classmethod
     def is_type_of(cls, obj: object, info: object) -> bool:
@@ -368,11 +368,6 @@ def _metric(row: MetricRow) -> Metric:
 
 def _row(metric: object) -> MetricRow:
     return cast(MetricRow, metric)
-
-
-def _of_record(metric: object, name: str) -> Any:
-    record = cast(MetricRow, metric).record
-    return None if record is None else getattr(record, name)
 
 
 def _counted(form: object) -> Definition:

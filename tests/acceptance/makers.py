@@ -31,7 +31,7 @@ from core.sign_in_connections import OidcConfig, SignInConnection, create_connec
 from core.sign_in_rules import Preset, Vouched
 from core.tenancy import KeyKind, PersonId, Principal
 from pipeline.prepared import prepare
-from pipeline.store import Store
+from pipeline.store import Redefined, Store
 from resolvers.events import EPOCH
 from resolvers.global_ids import global_id
 from tests.pipeline.builders import batch_of, enriched
@@ -57,7 +57,12 @@ async def event(database: Database, settings: Settings, owner: Principal) -> str
     batch = batch_of(owner.tenant.id, made)
     store = Store(database, f"maker-{owner.tenant.slug}")
     await store.ensure_partitions([batch])
-    await store.transact(Partition("maker"), await prepare([batch]), Offset("1-0"), lambda _: (Offset("2-0"), b""))
+    try:
+        await store.transact(Partition("maker"), await prepare([batch]), Offset("1-0"), lambda _: (Offset("2-0"), b""))
+    except Redefined as changed:
+        # A metric was made for the tenant before.
+        prepared = await prepare([batch], changed.metrics)
+        await store.transact(Partition("maker"), prepared, Offset("1-0"), lambda _: (Offset("2-0"), b""))
     moment = datetime.fromtimestamp(now_ms / 1000, UTC)
     return global_id("Event", f"{round((moment - EPOCH).total_seconds() * 1_000_000)}:{UUID(bytes=made.id)}")
 

@@ -34,11 +34,10 @@ async def test_what_another_process_makes_is_found_by_its_key_at_once_and_listed
     database: Database, maker: Principal, monkeypatch: Any
 ) -> None:
     catalog, tenant_id = MetricCatalog(database), maker.tenant.id
-    assert await catalog.find(tenant_id, "orders") is None
+    assert "orders" not in (await catalog.including(tenant_id, ["orders"])).by_key
     await define(database, maker, "orders")
     monkeypatch.setattr("core.metric_catalog.MISSING_SECONDS", 0.0)
-    found = await catalog.find(tenant_id, "orders")
-    assert found is not None and found.kind is MetricKind.COUNT
+    assert (await catalog.including(tenant_id, ["events", "orders"])).by_key["orders"].kind is MetricKind.COUNT
     await define(database, maker, "refunds")
     assert len((await catalog.of(tenant_id)).own) == 1
     monkeypatch.setattr("core.metric_catalog.KNOWN_SECONDS", 0.0)
