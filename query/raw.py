@@ -61,8 +61,10 @@ class RawEvents:
             warnings=warnings,
         )  # fmt: skip
 
-    async def fetch(self, tenant: Tenant, query: Query, *args: object) -> list[asyncpg.Record]:
-        """The rows of a statement.
+    async def fetch(
+        self, tenant: Tenant, query: Query, *args: object, before: Query | None = None
+    ) -> list[asyncpg.Record]:
+        """The rows of a statement; `before` is one without parameters that goes before it in its transaction.
 
         Raises:
             BadInput: the database gave up after 10 s; says what to narrow.
@@ -70,6 +72,8 @@ class RawEvents:
         """
         try:
             async with self._database.as_tenant(tenant.id) as session:
+                if before is not None:
+                    await session.execute(before)
                 return await session.fetch(query, *args)
         except asyncpg.QueryCanceledError:
             raise BadInput(

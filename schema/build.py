@@ -17,6 +17,7 @@ from schema.costs import Costs, costs_of
 from schema.dead_letters import DeadLetter, DeadLetterMutations
 from schema.described import describe_arguments
 from schema.events import Event
+from schema.funnel import Funnel, resolve_funnel
 from schema.guarded import guarded
 from schema.ingest import IngestMutations
 from schema.invitations import Invitation, InvitationMutations
@@ -36,6 +37,7 @@ from schema.shares import ShareLink, ShareMutations
 from schema.sign_in import SignInConnection, SignInIdentity, SignInMutations
 from schema.subscription import Subscription
 from schema.tenants import Tenant, TenantMutations, Viewer, resolve_tenant, resolve_viewer
+from schema.visitor_retention import Retention, resolve_retention
 from schema.visitor_sessions import Sessions, resolve_sessions
 
 
@@ -57,6 +59,18 @@ class Query:
         "A metric by dimension, ranked, over the whole range.",
         cost=10,
         resolver=resolve_breakdown,
+    )
+    funnel: Funnel = guarded(
+        Permission.METRICS_READ,
+        "How many visitors go through some steps, and how long it takes them.",
+        cost=10,
+        resolver=resolve_funnel,
+    )
+    retention: Retention = guarded(
+        Permission.METRICS_READ,
+        "Which part of the visitors of a period came back in later ones.",
+        cost=10,
+        resolver=resolve_retention,
     )
     paths: Paths = guarded(
         Permission.METRICS_READ,
