@@ -24,6 +24,8 @@ from core.queries import Query, named
 from core.tenancy import Tenant
 from query.answer import OTHER
 from query.conditions import Values, check_event_filter, check_field, check_text, matches, text_of
+from query.funnel import CohortFilter, check_cohort
+from query.funnel_statement import cohort_condition
 from query.narrowing import Range
 from query.question import bad
 from query.raw import Origin, RawEvents, span_of
@@ -34,6 +36,7 @@ MAX_LIMIT = 20
 DEFAULT_LIMIT = 10
 MAX_EXCLUDED = 100
 PATHS = named("paths", "paths")
+SETTINGS = named("funnel", "settings")
 # Marks an event that is an anchor by its type; no page and no type begins so.
 _MARK = "\x01"
 
@@ -97,6 +100,7 @@ class PathsQuestion:
     excluded: tuple[str, ...] = ()
     filter: EventFilter = field(default_factory=EventFilter)
     include_bots: bool = False
+    cohort: CohortFilter | None = None
 
     @property
     def levels(self) -> Sequence[int]:
@@ -182,11 +186,12 @@ async def find_paths(raw: RawEvents, tenant: Tenant, question: PathsQuestion) ->
         DatabaseUnavailable: the store does not answer.
     """
     check_paths(question)
-    from_, to = span_of(question.range, datetime.now(UTC))
+    now = datetime.now(UTC)
+    from_, to = span_of(question.range, now)
     origin = await raw.origin(tenant, from_, to)
-    query, values = statement(question)
+    query, values = statement(question, now)
     bots = [False, True] if question.include_bots else [False]
-    rows = await raw.fetch(tenant, query, from_, to, bots, values.texts, question.limit)
+    rows = await raw.fetch(tenant, query, from_, to, bots, values.texts, question.limit, before=SETTINGS)
     return paths_of(question, rows, origin)
 
 
@@ -211,14 +216,16 @@ def check_paths(question: PathsQuestion) -> None:
     if question.anchor is not None and question.anchor in question.excluded:
         raise bad("bad_anchor", "exclude", "exclude has the anchor in it; take it out.")
     check_field(question.step_by, "stepBy")
-    check_event_filter(question.filter, "query")
+    check_event_filter(question.filter, "events")
+    if question.cohort is not None:
+        check_cohort(question.cohort)
     for place, text in (("anchor", question.anchor), ("anchorType", question.anchor_type)):
         check_text(text or "", place)
     for text in question.excluded:
         check_text(text, "exclude")
 
 
-def statement(question: PathsQuestion) -> tuple[Query, Values]:
+def statement(question: PathsQuestion, now: datetime) -> tuple[Query, Values]:
     """The statement of a question, and its values."""
     values = Values(4)
     conditions, text = matches(question.filter, values), text_of(question.step_by, values)
@@ -227,15 +234,28 @@ def statement(question: PathsQuestion) -> tuple[Query, Values]:
         kind = values.one(question.anchor_type)
         conditions = _text("also_anchor").format(conditions=conditions, type=kind)
         step = _text("step_or_anchor").format(text=text, type=kind, mark=values.one(_MARK))
-    excluded = [_text("not_excluded").format(values=values.many(question.excluded))] if question.excluded else []
+    if question.cohort is not None:
+        is_of_it = cohort_condition(question.cohort, *question.cohort.funnel.span(now), values)
+        conditions = named("conditions", "both").text.format(conditions=f"{conditions} AND {is_of_it}")
+    everything = named("conditions", "everything").text
+    included = bound = anchored = everything
+    if question.excluded:
+        included = _text("not_excluded").format(values=values.many(question.excluded))
+    unit = _text("unit_session" if question.unit is PathsUnit.SESSION else "unit_visitor")
+    anchor = question.anchor if question.anchor_type is None else _MARK + question.anchor_type
+    if anchor is not None:
+        value = values.one(anchor)
+        bound = _text("with_anchor").format(unit=unit, conditions=conditions, step=step, value=value)
+        anchored = _text("is_anchor").format(value=value)
     query = PATHS.filled(
-        unit=_text("unit_session" if question.unit is PathsUnit.SESSION else "unit_visitor"),
+        unit=unit,
         step=step,
         conditions=conditions,
-        included=excluded[0] if excluded else named("conditions", "everything").text,
+        bound=bound,
+        included=included,
         kept=_text("each_change" if question.collapse else "each_visit"),
         levels=", ".join(_level(level) for level in question.levels),
-        picked=_picked(question, values),
+        picked=_text(_pick(question)).format(anchored=anchored),
     )
     return query, values
 
@@ -296,22 +316,17 @@ def _level(level: int) -> str:
     return _text("steps_after" if level > 0 else "steps_before").format(distance=abs(level))
 
 
-def _picked(question: PathsQuestion, values: Values) -> str:
-    occurrence, anchor = question.occurrence, question.anchor
-    if question.anchor_type is not None:
-        anchor = _MARK + question.anchor_type
-    if anchor is None:
-        is_first = question.direction is PathsDirection.AFTER
-        occurrence = PathsOccurrence.FIRST if is_first else PathsOccurrence.LAST
-        anchored = named("conditions", "everything").text
-    else:
-        anchored = _text("is_anchor").format(value=values.one(anchor))
-    pick = {
+def _pick(question: PathsQuestion) -> str:
+    """Which of a unit's anchors make a path; without an anchor, where it begins or ends."""
+    occurrence = question.occurrence
+    if question.anchor is None and question.anchor_type is None:
+        is_after = question.direction is PathsDirection.AFTER
+        occurrence = PathsOccurrence.FIRST if is_after else PathsOccurrence.LAST
+    return {
         PathsOccurrence.FIRST: "pick_first",
         PathsOccurrence.LAST: "pick_last",
         PathsOccurrence.EVERY: "pick_every",
-    }
-    return _text(pick[occurrence]).format(anchored=anchored)
+    }[occurrence]
 
 
 def _text(name: str) -> str:

@@ -21,6 +21,8 @@ from core.tenancy import Tenant
 from query.answer import OTHER, moment
 from query.calendar import Buckets, buckets_of
 from query.conditions import Values, check_event_filter, matches
+from query.funnel import CohortFilter, check_cohort
+from query.funnel_statement import cohort_condition
 from query.narrowing import Range
 from query.question import Interval, MetricQuestion, bad
 from query.raw import Origin, RawEvents, span_of
@@ -30,6 +32,7 @@ MAX_BUCKETS = 1_000
 MAX_LIMIT = 100
 DEFAULT_LIMIT = 10
 SUM_SESSIONS = named("visitor_sessions", "sum_sessions")
+SETTINGS = named("funnel", "settings")
 LIST_SESSIONS = named("visitor_sessions", "list_visitor_sessions")
 
 
@@ -45,6 +48,7 @@ class SessionsQuestion:
     filter: EventFilter = field(default_factory=EventFilter)
     having: EventFilter | None = None
     include_bots: bool = False
+    cohort: CohortFilter | None = None
 
     @property
     def bots(self) -> list[bool]:
@@ -156,16 +160,18 @@ async def sum_sessions(raw: RawEvents, tenant: Tenant, question: SessionsQuestio
         DatabaseUnavailable: the store does not answer.
     """
     check_sessions(question)
-    from_, to = span_of(question.range, datetime.now(UTC))
+    now = datetime.now(UTC)
+    from_, to = span_of(question.range, now)
     buckets = _buckets(question, from_, to)
     if buckets is not None:
         from_, to = moment(buckets.edges[0]), moment(buckets.edges[-1])
     edges = [moment(edge) for edge in buckets.edges] if buckets is not None else [from_, to]
     origin = await raw.origin(tenant, from_, to)
-    query, values = _filled(SUM_SESSIONS, question)
+    query, values = _filled(SUM_SESSIONS, question, now)
     rows = await raw.fetch(
-        tenant, query, from_, to, from_ - LONGEST, to + LONGEST, question.bots, values.texts, edges, question.limit
-    )
+        tenant, query, from_, to, from_ - LONGEST, to + LONGEST, question.bots, values.texts, edges, question.limit,
+        before=SETTINGS,
+    )  # fmt: skip
     return sessions_of(rows, buckets, origin)
 
 
@@ -179,12 +185,13 @@ async def list_sessions(
         DatabaseUnavailable: the store does not answer.
     """
     check_sessions(question)
-    from_, to = span_of(question.range, datetime.now(UTC))
-    query, values = _filled(LIST_SESSIONS, question)
+    now = datetime.now(UTC)
+    from_, to = span_of(question.range, now)
+    query, values = _filled(LIST_SESSIONS, question, now)
     # The whole range each time: a shorter one would see other first events of sessions that pause for a day.
     found = await raw.fetch(
         tenant, query, from_, to, from_ - LONGEST, to + LONGEST, question.bots, values.texts, rows,
-        *(before or (None, None)),
+        *(before or (None, None)), before=SETTINGS,
     )  # fmt: skip
     return [session_of(row) for row in found]
 
@@ -198,9 +205,11 @@ def check_sessions(question: SessionsQuestion) -> None:
     if not 1 <= question.limit <= MAX_LIMIT:
         raise bad("bad_limit", "limit", f"limit must be 1 to {MAX_LIMIT} pages, not {question.limit}.")
     question.zone()
-    check_event_filter(question.filter, "query")
+    check_event_filter(question.filter, "events")
     if question.having is not None:
-        check_event_filter(question.having, "query.having")
+        check_event_filter(question.having, "having")
+    if question.cohort is not None:
+        check_cohort(question.cohort)
 
 
 def sessions_of(rows: list[asyncpg.Record], buckets: Buckets | None, origin: Origin) -> Sessions:
@@ -232,9 +241,12 @@ def session_of(row: asyncpg.Record) -> VisitorSession:
     )  # fmt: skip
 
 
-def _filled(query: Query, question: SessionsQuestion) -> tuple[Query, Values]:
+def _filled(query: Query, question: SessionsQuestion, now: datetime) -> tuple[Query, Values]:
     values = Values(6)
     conditions = matches(question.filter, values)
+    if question.cohort is not None:
+        is_of_it = cohort_condition(question.cohort, *question.cohort.funnel.span(now), values)
+        conditions = named("conditions", "both").text.format(conditions=f"{conditions} AND {is_of_it}")
     chosen = named("visitor_sessions", "any_session").text
     if question.having is not None:
         template = named("visitor_sessions", "having_event").text

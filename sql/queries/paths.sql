@@ -6,7 +6,7 @@ WITH visited AS (
     SELECT unit, ts, id, step FROM (
         SELECT {unit} AS unit, ts, id, {step} AS step FROM events
         WHERE tenant_id = (SELECT current_setting('app.current_tenant')::uuid)
-            AND ts >= $1 AND ts < $2 AND is_bot = ANY($3::boolean[]) AND $4::text[] IS NOT NULL AND {conditions}
+            AND ts >= $1 AND ts < $2 AND is_bot = ANY($3::boolean[]) AND $4::text[] IS NOT NULL AND {conditions} AND {bound}
     ) seen
     WHERE unit IS NOT NULL AND step <> '' AND {included}
 ), kept AS (
@@ -58,6 +58,14 @@ CASE WHEN type = {type} THEN {mark} || type ELSE left({text}, 1024) END;
 -- also_anchor(...)
 -- Events that pass, and those of the anchor's type.
 ({conditions} OR type = {type});
+
+-- with_anchor(...)
+-- Of those units alone that have the anchor: to look for it is cheaper than to put all others in order.
+{unit} IN (
+    SELECT {unit} FROM events
+    WHERE tenant_id = (SELECT current_setting('app.current_tenant')::uuid)
+        AND ts >= $1 AND ts < $2 AND is_bot = ANY($3::boolean[]) AND {conditions} AND {step} = {value}
+);
 
 -- not_excluded(...)
 -- Steps that are passed over.

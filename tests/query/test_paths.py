@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
+from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise, product
 from typing import Any
@@ -17,6 +18,7 @@ from core.filters import DimensionFilter, EventFilter, FilterOp
 from core.settings import Settings
 from core.tenancy import Tenant
 from query.answer import OTHER
+from query.funnel import CohortFilter, FunnelQuestion, FunnelStep
 from query.narrowing import Range
 from query.paths import (
     Paths,
@@ -34,6 +36,9 @@ ON_BOTH_STORES = True
 EVENTS = make_journeys(11)
 MARK = "\x01"
 RANGE = Range(from_=START + timedelta(hours=6), to=START + timedelta(days=3))
+SIGNED_UP = CohortFilter(
+    FunnelQuestion(range=RANGE, steps=(FunnelStep(EventFilter(("signup",))), FunnelStep(EventFilter(("click",))))), 1
+)
 GERMAN = EventFilter(None, (DimensionFilter("country", FilterOp.EQ, ("DE",)),))
 
 
@@ -50,11 +55,24 @@ def step_of(event: EnrichedEvent, question: PathsQuestion) -> str:
     return event.type if question.step_by == "type" else event.page_path
 
 
+def signed_up() -> set[int]:
+    """Who did so in the range, bots apart."""
+    return {
+        event.visitor
+        for event in EVENTS
+        if event.type == "signup"
+        and not event.is_bot
+        and START + timedelta(hours=6) <= moment_of(event) < START + timedelta(days=3)
+    }
+
+
 def walks_of(question: PathsQuestion) -> list[tuple[str | None, ...]]:
     """Each path as its steps by level, None where there is none."""
     units: defaultdict[int, list[str]] = defaultdict(list)
     for event in in_order(EVENTS):
         unit = event.visitor if question.unit is PathsUnit.VISITOR else event.session
+        if question.cohort and event.visitor not in signed_up():
+            continue
         is_meant = passes(event, question.filter) or event.type == question.anchor_type
         in_range = question.range.from_ <= moment_of(event) < question.range.to
         if unit is None or not is_meant or not in_range or (event.is_bot and not question.include_bots):
@@ -155,6 +173,13 @@ VARIANTS: list[dict[str, Any]] = [
     {"filter": GERMAN, "include_bots": True},
     {"anchor": "__other__", "limit": 1},
     {"anchor": "/nowhere"},
+    {"cohort": SIGNED_UP, "anchor": "/a", "occurrence": PathsOccurrence.EVERY},
+    {
+        "cohort": SIGNED_UP,
+        "anchor_type": "click",
+        "direction": PathsDirection.BEFORE,
+        "filter": EventFilter(("signup",)),
+    },
 ]
 
 
@@ -209,7 +234,8 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"excluded": ("\ud800",)}, "bad_filter", "exclude"),
     ({"step_by": "weather"}, "unknown_dimension", "stepBy"),
     ({"step_by": "properties."}, "bad_property", "stepBy"),
-    ({"filter": EventFilter(())}, "bad_filter", "query.types"),
+    ({"cohort": replace(SIGNED_UP, step=3)}, "bad_step", "cohort.step"),
+    ({"filter": EventFilter(())}, "bad_filter", "events.types"),
 ]
 
 

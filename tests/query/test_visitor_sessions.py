@@ -18,6 +18,7 @@ from core.filters import DimensionFilter, EventFilter, FilterOp
 from core.settings import Settings
 from core.tenancy import Tenant
 from query.answer import OTHER
+from query.funnel import CohortFilter, FunnelQuestion, FunnelStep
 from query.narrowing import Range
 from query.question import Interval
 from query.visitor_sessions import (
@@ -36,6 +37,9 @@ ON_BOTH_STORES = True
 EVENTS = make_journeys(21, sessions=400)
 FROM, TO = START + timedelta(hours=30), START + timedelta(hours=77)
 RANGE = Range(from_=FROM, to=TO)
+SIGNED_UP = CohortFilter(
+    FunnelQuestion(range=RANGE, steps=(FunnelStep(EventFilter(("signup",))), FunnelStep(EventFilter(("click",))))), 1
+)
 GERMAN = EventFilter(None, (DimensionFilter("country", FilterOp.EQ, ("DE",)),))
 
 Group = list[EnrichedEvent]
@@ -46,10 +50,21 @@ async def tenant(settings: Settings) -> Tenant:
     return await stored(settings, "sessions", EVENTS)
 
 
+def signed_up() -> set[int]:
+    """Who did so in the range, bots apart."""
+    return {
+        event.visitor
+        for event in EVENTS
+        if event.type == "signup" and not event.is_bot and FROM <= moment_of(event) < TO
+    }
+
+
 def naive(question: SessionsQuestion, from_: datetime = FROM, to: datetime = TO) -> tuple[list[Group], int]:
     """The sessions that count, each as its events in order, the oldest first; and how many events have none."""
     groups: defaultdict[int | None, Group] = defaultdict(list)
     for event in in_order(EVENTS):
+        if question.cohort and event.visitor not in signed_up():
+            continue
         near = from_ - LONGEST <= moment_of(event) < to + LONGEST
         if near and passes(event, question.filter) and (question.include_bots or not event.is_bot):
             groups[event.session].append(event)
@@ -108,6 +123,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"filter": GERMAN},
     {"having": EventFilter(("signup",))},
     {"having": GERMAN, "filter": EventFilter(("click", "page_view")), "include_bots": True},
+    {"cohort": SIGNED_UP, "limit": 4},
     {"filter": EventFilter(("no_such",))},
 ]
 
@@ -187,8 +203,8 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"limit": 0}, "bad_limit", "limit"),
     ({"limit": 101}, "bad_limit", "limit"),
     ({"timezone": "Mars"}, "unknown_timezone", "timezone"),
-    ({"filter": EventFilter(())}, "bad_filter", "query.types"),
-    ({"having": EventFilter(("\0",))}, "bad_filter", "query.having.types"),
+    ({"filter": EventFilter(())}, "bad_filter", "events.types"),
+    ({"having": EventFilter(("\0",))}, "bad_filter", "having.types"),
 ]
 
 
