@@ -8,7 +8,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -38,6 +38,7 @@ from query.funnel_answer import FunnelFigures, answer_funnel
 from query.funnel_statement import cohort_condition, histogram_edges
 from query.narrowing import Range
 from tests.pipeline.builders import enriched
+from tests.query.access_log import access_log_events
 from tests.query.journeys import START, raw_of, stored
 
 TYPES = "abcdx"
@@ -69,6 +70,7 @@ def make_visits(seed: int, visitors: int = 90) -> list[EnrichedEvent]:
 
 
 EVENTS = make_visits(23)
+ON_BOTH_STORES = True
 RANGE = Range(from_=START + timedelta(minutes=40, microseconds=500), to=START + timedelta(minutes=500))
 
 
@@ -324,6 +326,22 @@ async def test_any_funnel_is_what_a_naive_search_finds(
     for _ in range(120):
         converted += await check(settings, database, tenant, random_question(chance, order)) > 0
     assert converted > 40
+
+
+def page(path: str) -> FunnelStep:
+    return FunnelStep(EventFilter(("http_request",), (DimensionFilter("page_path", FilterOp.EQ, (path,)),)))
+
+
+async def test_a_funnel_of_a_real_log_is_what_counting_by_hand_gives(settings: Settings, database: Database) -> None:
+    """By hand: awk over the log's lines, by address and agent the first second of "/" and the last of the other page;
+    the one not after the other."""
+    tenant = await stored(settings, "log", access_log_events())
+    span = Range(from_=datetime(2015, 5, 17, tzinfo=UTC), to=datetime(2015, 5, 21, tzinfo=UTC))
+    for path, reached in (("/projects/xdotool/", 4), ("/blog/tags/puppet", 2), ("/reset.css", 15)):
+        question = FunnelQuestion(range=span, window="30d", steps=(page("/"), page(path)))
+        figures = (await answer_funnel(raw_of(settings, database), tenant, question)).figures
+        assert [step.visitors for step in figures.steps] == [223, reached]
+        assert figures.steps[0].dropped == 223 - reached and figures.conversion == reached / 223
 
 
 async def visitors_of(settings: Settings, database: Database, tenant: Tenant, cohort: CohortFilter) -> set[int]:
