@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 from core.database import Database
@@ -17,8 +18,10 @@ from query.formulas import Reading, expression_of, formula_columns, questions_of
 from query.parts import PartsRow
 from query.planner import Plan, Source, plan_question
 from query.question import MetricQuestion, check_question
-from query.raw import FreshUntil, RawEvents
 from query.source import read_parts
+
+# The moment up to which everything accepted is counted.
+FreshUntil = Callable[[], Awaitable[datetime]]
 
 
 class QueryEngine:
@@ -31,7 +34,6 @@ class QueryEngine:
         self._metrics = metrics
         self._retention = retention
         self._fresh_until = fresh_until
-        self.raw = RawEvents(database, retention, fresh_until)
 
     async def definition(self, tenant: Tenant, question: MetricQuestion) -> MetricDefinition:
         """The metric of a question that can be asked.

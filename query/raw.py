@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -14,11 +13,9 @@ from core.queries import Query
 from core.retention import Retention
 from core.tenancy import Tenant
 from query.answer import QueryWarning
+from query.engine import FreshUntil
 from query.narrowing import Range
 from query.question import MetricQuestion
-
-# The moment up to which everything accepted is counted.
-FreshUntil = Callable[[], Awaitable[datetime]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

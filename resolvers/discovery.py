@@ -27,7 +27,7 @@ async def list_properties(context: Context, question: DiscoveryQuestion) -> Prop
     Raises:
         BadInput, DatabaseUnavailable: as `query.discovery.list_properties`.
     """
-    return await properties_of(context.backends.engine.raw, context.principal.tenant, question)
+    return await properties_of(context.backends.raw, context.principal.tenant, question)
 
 
 async def list_top_values(context: Context, field: str, question: DiscoveryQuestion) -> TopValues:
@@ -36,4 +36,4 @@ async def list_top_values(context: Context, field: str, question: DiscoveryQuest
     Raises:
         BadInput, DatabaseUnavailable: as `query.discovery.top_values`.
     """
-    return await values_of(context.backends.engine.raw, context.principal.tenant, field, question)
+    return await values_of(context.backends.raw, context.principal.tenant, field, question)

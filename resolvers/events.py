@@ -108,7 +108,7 @@ async def list_events(
     stamp, event_id = event_place(page.place) if page.place is not None else (None, None)
     values = Values(12)
     query = LIST_EVENTS.filled(conditions=matches(EventFilter(conditions=question.conditions), values))
-    rows = await context.backends.engine.raw.fetch(
+    rows = await context.backends.raw.fetch(
         context.principal.tenant, query, page.rows, stamp, event_id,
         list(question.types) if question.types is not None else None, question.from_, question.to,
         question.session_id, question.user_id, [False, True] if question.include_bots else [False],

@@ -14,4 +14,4 @@ async def answer_funnel(context: Context, question: FunnelQuestion) -> FunnelAns
     Raises:
         BadInput, DatabaseUnavailable: as `query.funnel_answer.answer_funnel`.
     """
-    return await answer_question(context.backends.engine.raw, context.principal.tenant, question)
+    return await answer_question(context.backends.raw, context.principal.tenant, question)

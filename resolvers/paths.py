@@ -12,4 +12,4 @@ async def answer_paths(context: Context, question: PathsQuestion) -> Paths:
     Raises:
         BadInput, DatabaseUnavailable: as `find_paths`.
     """
-    return await find_paths(context.backends.engine.raw, context.principal.tenant, question)
+    return await find_paths(context.backends.raw, context.principal.tenant, question)

@@ -12,4 +12,4 @@ async def answer_retention(context: Context, question: RetentionQuestion) -> Ret
     Raises:
         BadInput, DatabaseUnavailable: as `find_retention`.
     """
-    return await find_retention(context.backends.engine.raw, context.principal.tenant, question)
+    return await find_retention(context.backends.raw, context.principal.tenant, question)

@@ -15,7 +15,7 @@ async def answer_sessions(context: Context, question: SessionsQuestion) -> Sessi
     Raises:
         BadInput, DatabaseUnavailable: as `sum_sessions`.
     """
-    return await sum_sessions(context.backends.engine.raw, context.principal.tenant, question)
+    return await sum_sessions(context.backends.raw, context.principal.tenant, question)
 
 
 async def list_visitor_sessions(
@@ -29,7 +29,7 @@ async def list_visitor_sessions(
     """
     page = asked(context, "VisitorSession", first, after)
     place = _place(page.place) if page.place is not None else None
-    raw, tenant = context.backends.engine.raw, context.principal.tenant
+    raw, tenant = context.backends.raw, context.principal.tenant
     rows = await list_sessions(raw, tenant, question, page.rows, place)
     return page.page(rows, lambda row: f"{row.started_at.isoformat()}|{row.session}")
 

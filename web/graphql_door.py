@@ -13,6 +13,7 @@ from core.shares import cost_budget, is_share_token, rows_budget
 from core.tenancy import UNLIMITED_REQUESTS_PER_MINUTE, KeyKind
 from core.tokens import looks_like_token
 from query.engine import QueryEngine
+from query.raw import RawEvents
 from resolvers.context import Backends, Context, Loaders
 from schema.build import COSTS, schema
 from schema.prepare import DocumentCache
@@ -42,6 +43,7 @@ class GraphQLDoor:
             log=services.log,
             metrics=metrics,
             engine=QueryEngine(services.database, metrics, Retention.of(services.settings), freshness.fresh_until),
+            raw=RawEvents(services.database, Retention.of(services.settings), freshness.fresh_until),
             ingest=ingest,
             live=services.live,
             refused=services.refused,

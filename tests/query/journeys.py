@@ -33,6 +33,9 @@ def make_journeys(seed: int, *, sessions: int = 120, days: int = 4) -> list[Enri
     events = []
     for number in range(sessions):
         at = START + timedelta(seconds=chance.random() * days * 86_400)
+        if chance.random() < 0.3:
+            # On the hour: at the ends of ranges, and several at once.
+            at = at.replace(minute=0, second=0, microsecond=0)
         has_session, visitor = chance.random() < 0.9, chance.randrange(sessions // 3)
         is_bot = chance.random() < 0.08
         for _ in range(min(40, int(chance.expovariate(0.25)) + 1)):

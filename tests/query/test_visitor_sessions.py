@@ -33,8 +33,8 @@ from query.visitor_sessions import (
 from tests.query.journeys import START, in_order, make_journeys, moment_of, passes, raw_of, stored
 
 ON_BOTH_STORES = True
-EVENTS = make_journeys(21, sessions=200)
-FROM, TO = START + timedelta(hours=30), START + timedelta(hours=77, minutes=13)
+EVENTS = make_journeys(21, sessions=400)
+FROM, TO = START + timedelta(hours=30), START + timedelta(hours=77)
 RANGE = Range(from_=FROM, to=TO)
 GERMAN = EventFilter(None, (DimensionFilter("country", FilterOp.EQ, ("DE",)),))
 
@@ -197,6 +197,23 @@ def test_a_question_that_is_none_is_refused_with_a_remedy(fields: dict[str, Any]
     with pytest.raises(BadInput) as refused:
         check_sessions(SessionsQuestion(range=RANGE, **fields))
     assert (refused.value.code, refused.value.field) == (code, field)
+
+
+async def test_the_ends_of_a_range_are_the_first_and_no_longer_the_last_moment(
+    settings: Settings, database: Database, tenant: Tenant
+) -> None:
+    raw = raw_of(settings, database)
+    found = await list_sessions(raw, tenant, SessionsQuestion(range=RANGE), 1000, None)
+    starts = [session.started_at for session in found]
+    assert len(starts) > len(set(starts)), "some begin at one moment"
+    later = SessionsQuestion(range=Range(from_=starts[0], to=starts[0] + timedelta(seconds=1)))
+    before = SessionsQuestion(range=Range(from_=FROM, to=starts[0]))
+    assert {s.started_at for s in await list_sessions(raw, tenant, later, 1000, None)} == {starts[0]}
+    assert starts[0] not in {s.started_at for s in await list_sessions(raw, tenant, before, 1000, None)}
+    count = (await sum_sessions(raw, tenant, before)).totals.count
+    assert count + (
+        await sum_sessions(raw, tenant, SessionsQuestion(range=Range(from_=starts[0], to=TO)))
+    ).totals.count == len(found)
 
 
 async def test_more_buckets_than_a_chart_can_show_are_refused(
