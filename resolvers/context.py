@@ -22,7 +22,7 @@ from core.settings import Settings
 from core.shares import ShareGrant
 from core.sign_in import SignIn
 from core.tenancy import Principal, TenantId
-from query.engine import QueryEngine
+from query.composed import ComposedAnswers
 from query.raw import RawEvents
 
 K = TypeVar("K")
@@ -38,7 +38,7 @@ class Backends:
     database: Database
     log: EventLog
     metrics: MetricCatalog
-    engine: QueryEngine
+    engine: ComposedAnswers
     raw: RawEvents
     ingest: Ingest
     live: LiveBroadcast

@@ -18,6 +18,7 @@ from core.rollups import LiveNotice, decode_notice
 from core.shares import rows_budget
 from core.topics import live_channel
 from query.answer import Answer, Columns, changed_columns, take
+from query.engine import Explained
 from query.question import MetricQuestion
 from resolvers.context import Context
 
@@ -74,6 +75,11 @@ async def answer_series(context: Context, question: MetricQuestion) -> Answer:
         raise
     await context.backends.budgets.owe(budget, answer.rows_read)
     return answer
+
+
+async def explain_series(context: Context, question: MetricQuestion) -> list[Explained]:
+    """What a question would read. Raises BadInput, DatabaseUnavailable."""
+    return await context.backends.engine.explain(context.principal.tenant, question)
 
 
 class SeriesStream:

@@ -17,6 +17,7 @@ from schema.costs import Costs, costs_of
 from schema.dead_letters import DeadLetter, DeadLetterMutations
 from schema.described import describe_arguments
 from schema.events import Event
+from schema.explain import QueryPlan, resolve_explain
 from schema.funnel import Funnel, resolve_funnel
 from schema.guarded import guarded
 from schema.ingest import IngestMutations
@@ -59,6 +60,12 @@ class Query:
         "A metric by dimension, ranked, over the whole range.",
         cost=10,
         resolver=resolve_breakdown,
+    )
+    explain: QueryPlan = guarded(
+        Permission.METRICS_READ,
+        "What a question would read, and what that is expected to cost; it is not asked.",
+        cost=10,
+        resolver=resolve_explain,
     )
     funnel: Funnel = guarded(
         Permission.METRICS_READ,
