@@ -24,6 +24,8 @@ from core.queries import Query, named
 from core.tenancy import Tenant
 from query.answer import OTHER
 from query.conditions import Values, check_event_filter, check_field, check_text, matches, text_of
+from query.funnel import CohortFilter, check_cohort
+from query.funnel_statement import within_cohort
 from query.narrowing import Range
 from query.question import bad
 from query.raw import Origin, RawEvents, span_of
@@ -97,6 +99,7 @@ class PathsQuestion:
     excluded: tuple[str, ...] = ()
     filter: EventFilter = field(default_factory=EventFilter)
     include_bots: bool = False
+    cohort: CohortFilter | None = None
 
     @property
     def levels(self) -> Sequence[int]:
@@ -182,9 +185,10 @@ async def find_paths(raw: RawEvents, tenant: Tenant, question: PathsQuestion) ->
         DatabaseUnavailable: the store does not answer.
     """
     check_paths(question)
-    from_, to = span_of(question.range, datetime.now(UTC))
+    now = datetime.now(UTC)
+    from_, to = span_of(question.range, now)
     origin = await raw.origin(tenant, from_, to)
-    query, values = statement(question)
+    query, values = statement(question, now)
     bots = [False, True] if question.include_bots else [False]
     rows = await raw.fetch(tenant, query, from_, to, bots, values.texts, question.limit)
     return paths_of(question, rows, origin)
@@ -210,6 +214,8 @@ def check_paths(question: PathsQuestion) -> None:
         raise bad("bad_anchor", "anchor", "An anchor must be a step's name; an event without one is no step.")
     if question.anchor is not None and question.anchor in question.excluded:
         raise bad("bad_anchor", "exclude", "exclude has the anchor in it; take it out.")
+    if question.cohort is not None:
+        check_cohort(question.cohort)
     check_field(question.step_by, "stepBy")
     check_event_filter(question.filter, "query")
     for place, text in (("anchor", question.anchor), ("anchorType", question.anchor_type)):
@@ -218,7 +224,7 @@ def check_paths(question: PathsQuestion) -> None:
         check_text(text, "exclude")
 
 
-def statement(question: PathsQuestion) -> tuple[Query, Values]:
+def statement(question: PathsQuestion, now: datetime) -> tuple[Query, Values]:
     """The statement of a question, and its values."""
     values = Values(4)
     conditions, text = matches(question.filter, values), text_of(question.step_by, values)
@@ -227,6 +233,7 @@ def statement(question: PathsQuestion) -> tuple[Query, Values]:
         kind = values.one(question.anchor_type)
         conditions = _text("also_anchor").format(conditions=conditions, type=kind)
         step = _text("step_or_anchor").format(text=text, type=kind, mark=values.one(_MARK))
+    conditions = within_cohort(conditions, question.cohort, now, values)
     excluded = [_text("not_excluded").format(values=values.many(question.excluded))] if question.excluded else []
     query = PATHS.filled(
         unit=_text("unit_session" if question.unit is PathsUnit.SESSION else "unit_visitor"),

@@ -21,6 +21,8 @@ from core.tenancy import Tenant
 from query.answer import OTHER, moment
 from query.calendar import Buckets, buckets_of
 from query.conditions import Values, check_event_filter, matches
+from query.funnel import CohortFilter, check_cohort
+from query.funnel_statement import within_cohort
 from query.narrowing import Range
 from query.question import Interval, MetricQuestion, bad
 from query.raw import Origin, RawEvents, span_of
@@ -45,6 +47,7 @@ class SessionsQuestion:
     filter: EventFilter = field(default_factory=EventFilter)
     having: EventFilter | None = None
     include_bots: bool = False
+    cohort: CohortFilter | None = None
 
     @property
     def bots(self) -> list[bool]:
@@ -195,6 +198,8 @@ def check_sessions(question: SessionsQuestion) -> None:
     Raises:
         BadInput: names the field, the limit and the remedy.
     """
+    if question.cohort is not None:
+        check_cohort(question.cohort)
     if not 1 <= question.limit <= MAX_LIMIT:
         raise bad("bad_limit", "limit", f"limit must be 1 to {MAX_LIMIT} pages, not {question.limit}.")
     question.zone()
@@ -234,7 +239,7 @@ def session_of(row: asyncpg.Record) -> VisitorSession:
 
 def _filled(query: Query, question: SessionsQuestion) -> tuple[Query, Values]:
     values = Values(6)
-    conditions = matches(question.filter, values)
+    conditions = within_cohort(matches(question.filter, values), question.cohort, datetime.now(UTC), values)
     chosen = named("visitor_sessions", "any_session").text
     if question.having is not None:
         template = named("visitor_sessions", "having_event").text

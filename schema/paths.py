@@ -21,6 +21,7 @@ from query.paths import (
 from resolvers.context import Context
 from resolvers.paths import answer_paths
 from schema.described import enum_of
+from schema.funnel import CohortInput
 from schema.guarded import shown_to
 from schema.metrics import EventSelection, TimeRange
 from schema.raw import RawAnswer
@@ -89,6 +90,7 @@ class PathsQuery:
     )
     events: EventSelection | None = strawberry.field(default=None, description="Which events make steps.")
     include_bots: bool | None = strawberry.field(default=False, description="Those marked as bots as well.")
+    cohort: CohortInput | None = strawberry.field(default=None, description="Only visitors of a funnel's step.")
 
     def to_domain(self) -> PathsQuestion:
         return PathsQuestion(
@@ -105,6 +107,7 @@ class PathsQuery:
             excluded=tuple(self.exclude or ()),
             filter=self.events.to_domain() if self.events else EventFilter(),
             include_bots=bool(self.include_bots),
+            cohort=self.cohort.to_domain() if self.cohort else None,
         )
 
 

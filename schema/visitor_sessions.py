@@ -13,6 +13,7 @@ from core.permissions import Permission
 from query.visitor_sessions import DEFAULT_LIMIT, SessionsQuestion
 from resolvers.context import Context
 from resolvers.visitor_sessions import answer_sessions
+from schema.funnel import CohortInput
 from schema.guarded import shown_to
 from schema.metrics import EventSelection, IntervalType, TimeRange
 from schema.raw import RawAnswer
@@ -40,6 +41,7 @@ class SessionsQuery:
         default=None, description="Only sessions that have such an event among theirs."
     )
     include_bots: bool | None = strawberry.field(default=False, description="Events marked as bots as well.")
+    cohort: CohortInput | None = strawberry.field(default=None, description="Only visitors of a funnel's step.")
 
     def to_domain(self) -> SessionsQuestion:
         return SessionsQuestion(
@@ -50,6 +52,7 @@ class SessionsQuery:
             filter=self.events.to_domain() if self.events else EventFilter(),
             having=self.having.to_domain() if self.having else None,
             include_bots=bool(self.include_bots),
+            cohort=self.cohort.to_domain() if self.cohort else None,
         )
 
 

@@ -37,6 +37,8 @@ from query.funnel import (
 from query.funnel_answer import FunnelFigures, answer_funnel
 from query.funnel_statement import cohort_condition, histogram_edges
 from query.narrowing import Range
+from query.paths import PathsQuestion, PathsUnit, check_paths, find_paths
+from query.visitor_sessions import SessionsQuestion, check_sessions, sum_sessions
 from tests.pipeline.builders import enriched
 from tests.query.access_log import access_log_events
 from tests.query.journeys import START, raw_of, stored
@@ -369,6 +371,26 @@ async def test_a_cohort_is_the_visitors_of_a_step(
         assert found == {visitor for visitor, steps in reached.items() if step in steps} != set()
     dropped = await visitors_of(settings, database, tenant, CohortFilter(question, 1, CohortOutcome.DROPPED))
     assert dropped == {visitor for visitor, steps in reached.items() if 1 in steps and 2 not in steps} != set()
+
+
+async def test_a_cohort_narrows_paths_and_sessions_to_its_visitors(
+    settings: Settings, database: Database, tenant: Tenant
+) -> None:
+    funnel = FunnelQuestion(range=RANGE, window="2h", steps=tuple(FunnelStep(EventFilter((name,))) for name in "abc"))
+    cohort, raw = CohortFilter(funnel, 2), raw_of(settings, database)
+    reached = {visitor for visitor, hits in sequences(funnel, by_value=False) if 2 in search(funnel, hits)}
+    span = Range(from_=START, to=START + timedelta(days=2))
+    paths = PathsQuestion(range=span, step_by="type", unit=PathsUnit.VISITOR, cohort=cohort)
+    assert (await find_paths(raw, tenant, paths)).total == len(reached)
+    assert (await find_paths(raw, tenant, replace(paths, cohort=None))).total > len(reached)
+    sessions = await sum_sessions(raw, tenant, SessionsQuestion(range=span, cohort=cohort))
+    mine = [event for event in EVENTS if event.visitor in reached and not event.is_bot]
+    assert sessions.stray_events == len(mine)
+    bad = CohortFilter(funnel, 4)
+    with pytest.raises(BadInput, match="step must be 1 to 3"):
+        check_paths(replace(paths, cohort=bad))
+    with pytest.raises(BadInput, match="step must be 1 to 3"):
+        check_sessions(SessionsQuestion(range=span, cohort=bad))
 
 
 STEPS = (FunnelStep(EventFilter(("a",))), FunnelStep(EventFilter(("b",))), FunnelStep(EventFilter(("c",))))
