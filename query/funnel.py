@@ -30,8 +30,7 @@ from enum import StrEnum
 from core.filters import DimensionFilter, EventFilter
 from query.conditions import check_condition, check_event_filter, check_field, check_text
 from query.narrowing import Range
-from query.question import MAX_FILTERS, MAX_LIMIT, bad
-from query.raw import span_of
+from query.question import MAX_FILTERS, MAX_LIMIT, MetricQuestion, bad
 
 MIN_STEPS = 2
 MAX_STEPS = 10
@@ -120,7 +119,8 @@ class FunnelQuestion:
         Raises:
             BadInput: no range, or longer than 366 days.
         """
-        start, end = span_of(self.range, now)
+        asked = self.range
+        start, end = MetricQuestion(metric="", last=asked.last, from_=asked.from_, to=asked.to).span(now)
         if end - start > timedelta(days=MAX_DAYS):
             raise bad("range_too_large", "range", f"A funnel's range has at most {MAX_DAYS} days; take a shorter one.")
         return start, end

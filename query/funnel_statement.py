@@ -42,6 +42,18 @@ def cohort_condition(cohort: CohortFilter, start: datetime, end: datetime, value
     return _text("cohort").format(visitors=visitors, condition=condition)
 
 
+def within_cohort(conditions: str, cohort: CohortFilter | None, now: datetime, values: Values) -> str:
+    """Conditions on a row of events, and that its visitor is of the cohort, if there is one.
+
+    Raises:
+        BadInput: the cohort's funnel has no range.
+    """
+    if cohort is None:
+        return conditions
+    condition = cohort_condition(cohort, *cohort.funnel.span(now), values)
+    return named("conditions", "both").text.format(conditions=f"{conditions} AND {condition}")
+
+
 def histogram_edges(question: FunnelQuestion) -> list[int]:
     """Upper edges (inclusive, in milliseconds); the last is the window."""
     return [*(edge for edge in HISTOGRAM_MS if edge < question.window_ms), question.window_ms]

@@ -215,6 +215,8 @@ def check_paths(question: PathsQuestion) -> None:
         raise bad("bad_anchor", "anchor", "An anchor must be a step's name; an event without one is no step.")
     if question.anchor is not None and question.anchor in question.excluded:
         raise bad("bad_anchor", "exclude", "exclude has the anchor in it; take it out.")
+    if question.cohort is not None:
+        check_cohort(question.cohort)
     check_field(question.step_by, "stepBy")
     check_event_filter(question.filter, "events")
     if question.cohort is not None:

@@ -29,7 +29,7 @@ from query.answer import moment
 from query.calendar import buckets_of
 from query.conditions import Values, check_condition, check_event_filter, condition_of, matches
 from query.funnel import CohortFilter, check_cohort
-from query.funnel_statement import cohort_condition
+from query.funnel_statement import within_cohort
 from query.narrowing import Range
 from query.question import MAX_FILTERS, Interval, MetricQuestion, bad
 from query.raw import Origin, RawEvents, span_of
@@ -168,15 +168,13 @@ def retention_statement(question: RetentionQuestion, edges: Sequence[int], now: 
     since = _text("since_ever" if is_new else "since_range").format(start=_instant(edges[0], values), is_start=start)
     conditions = [matches(EventFilter(_types(question.start, returning)), values)]
     conditions += [condition_of(condition, values) for condition in question.filters]
-    if question.cohort is not None:
-        conditions.append(cohort_condition(question.cohort, *question.cohort.funnel.span(now), values))
     visitors = _text("visitors").format(
         edges=values.many([str(edge) for edge in edges]),
         start=start,
         until=_instant(edges[-1], values),
         since=since,
         bots="" if question.include_bots else named("funnel", "without_bots").text,
-        filters=" AND ".join(conditions),
+        filters=within_cohort(" AND ".join(conditions), question.cohort, now, values),
         **{"return": matches(returning, values)},
     )
     count = _text("on_period" if question.returns is RetentionReturn.ON else "on_or_after_period")

@@ -202,6 +202,8 @@ def check_sessions(question: SessionsQuestion) -> None:
     Raises:
         BadInput: names the field, the limit and the remedy.
     """
+    if question.cohort is not None:
+        check_cohort(question.cohort)
     if not 1 <= question.limit <= MAX_LIMIT:
         raise bad("bad_limit", "limit", f"limit must be 1 to {MAX_LIMIT} pages, not {question.limit}.")
     question.zone()

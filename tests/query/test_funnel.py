@@ -8,7 +8,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -37,7 +37,10 @@ from query.funnel import (
 from query.funnel_answer import FunnelFigures, answer_funnel
 from query.funnel_statement import cohort_condition, histogram_edges
 from query.narrowing import Range
+from query.paths import PathsQuestion, PathsUnit, check_paths, find_paths
+from query.visitor_sessions import SessionsQuestion, check_sessions, sum_sessions
 from tests.pipeline.builders import enriched
+from tests.query.access_log import access_log_events
 from tests.query.journeys import START, raw_of, stored
 
 TYPES = "abcdx"
@@ -69,6 +72,7 @@ def make_visits(seed: int, visitors: int = 90) -> list[EnrichedEvent]:
 
 
 EVENTS = make_visits(23)
+ON_BOTH_STORES = True
 RANGE = Range(from_=START + timedelta(minutes=40, microseconds=500), to=START + timedelta(minutes=500))
 
 
@@ -326,6 +330,22 @@ async def test_any_funnel_is_what_a_naive_search_finds(
     assert converted > 40
 
 
+def page(path: str) -> FunnelStep:
+    return FunnelStep(EventFilter(("http_request",), (DimensionFilter("page_path", FilterOp.EQ, (path,)),)))
+
+
+async def test_a_funnel_of_a_real_log_is_what_counting_by_hand_gives(settings: Settings, database: Database) -> None:
+    """By hand: awk over the log's lines, by address and agent the first second of "/" and the last of the other page;
+    the one not after the other."""
+    tenant = await stored(settings, "log", access_log_events())
+    span = Range(from_=datetime(2015, 5, 17, tzinfo=UTC), to=datetime(2015, 5, 21, tzinfo=UTC))
+    for path, reached in (("/projects/xdotool/", 4), ("/blog/tags/puppet", 2), ("/reset.css", 15)):
+        question = FunnelQuestion(range=span, window="30d", steps=(page("/"), page(path)))
+        figures = (await answer_funnel(raw_of(settings, database), tenant, question)).figures
+        assert [step.visitors for step in figures.steps] == [223, reached]
+        assert figures.steps[0].dropped == 223 - reached and figures.conversion == reached / 223
+
+
 async def visitors_of(settings: Settings, database: Database, tenant: Tenant, cohort: CohortFilter) -> set[int]:
     """The visitors whom the condition lets through."""
     check_cohort(cohort)
@@ -351,6 +371,26 @@ async def test_a_cohort_is_the_visitors_of_a_step(
         assert found == {visitor for visitor, steps in reached.items() if step in steps} != set()
     dropped = await visitors_of(settings, database, tenant, CohortFilter(question, 1, CohortOutcome.DROPPED))
     assert dropped == {visitor for visitor, steps in reached.items() if 1 in steps and 2 not in steps} != set()
+
+
+async def test_a_cohort_narrows_paths_and_sessions_to_its_visitors(
+    settings: Settings, database: Database, tenant: Tenant
+) -> None:
+    funnel = FunnelQuestion(range=RANGE, window="2h", steps=tuple(FunnelStep(EventFilter((name,))) for name in "abc"))
+    cohort, raw = CohortFilter(funnel, 2), raw_of(settings, database)
+    reached = {visitor for visitor, hits in sequences(funnel, by_value=False) if 2 in search(funnel, hits)}
+    span = Range(from_=START, to=START + timedelta(days=2))
+    paths = PathsQuestion(range=span, step_by="type", unit=PathsUnit.VISITOR, cohort=cohort)
+    assert (await find_paths(raw, tenant, paths)).total == len(reached)
+    assert (await find_paths(raw, tenant, replace(paths, cohort=None))).total > len(reached)
+    sessions = await sum_sessions(raw, tenant, SessionsQuestion(range=span, cohort=cohort))
+    mine = [event for event in EVENTS if event.visitor in reached and not event.is_bot]
+    assert sessions.stray_events == len(mine)
+    bad = CohortFilter(funnel, 4)
+    with pytest.raises(BadInput, match="step must be 1 to 3"):
+        check_paths(replace(paths, cohort=bad))
+    with pytest.raises(BadInput, match="step must be 1 to 3"):
+        check_sessions(SessionsQuestion(range=span, cohort=bad))
 
 
 STEPS = (FunnelStep(EventFilter(("a",))), FunnelStep(EventFilter(("b",))), FunnelStep(EventFilter(("c",))))

@@ -29,8 +29,10 @@ from query.visitor_retention import (
     find_retention,
 )
 from tests.pipeline.builders import enriched
+from tests.query.access_log import access_log_events
 from tests.query.journeys import START, moment_of, passes, raw_of, stored
 
+ON_BOTH_STORES = True
 FRESH = START + timedelta(days=2)  # as `raw_of` says
 ZONES = ("UTC", "Europe/Berlin", "Asia/Kolkata", "America/Havana", "Australia/Lord_Howe")
 
@@ -145,6 +147,19 @@ async def test_any_retention_is_what_a_naive_count_finds(
             assert cohort.shares == tuple(n / cohort.size if cohort.size else None for n in cohort.visitors)
         seen += sum(sum(counts[1:]) > 0 for _, counts in table)
     assert seen > 10
+
+
+async def test_retention_of_a_real_log_is_what_counting_by_hand_gives(settings: Settings, database: Database) -> None:
+    """By hand: awk over the log's lines, the days of each address and agent."""
+    tenant = await stored(settings, "log", access_log_events())
+    question = RetentionQuestion(
+        range=Range(from_=datetime(2015, 5, 17, tzinfo=UTC), to=datetime(2015, 5, 21, tzinfo=UTC)),
+        period=RetentionPeriod.DAY,
+    )
+    answer = await find_retention(raw_of(settings, database), tenant, question)
+    assert [cohort.visitors for cohort in answer.cohorts] == [(365, 82, 63, 57), (578, 39, 25), (484, 16), (435,)]
+    assert [cohort.size for cohort in answer.cohorts] == [365, 578, 484, 435]
+    assert answer.overall[1] == (82 + 39 + 16) / (365 + 578 + 484)
 
 
 async def test_periods_that_can_grow_are_open_and_of_those_to_come_nothing_is_said(
