@@ -23,6 +23,7 @@ from core.shares import ShareGrant
 from core.sign_in import SignIn
 from core.tenancy import Principal, TenantId
 from query.composed import ComposedAnswers
+from query.raw import RawEvents
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -38,6 +39,7 @@ class Backends:
     log: EventLog
     metrics: MetricCatalog
     engine: ComposedAnswers
+    raw: RawEvents
     ingest: Ingest
     live: LiveBroadcast
     refused: RefusedWrites

@@ -15,6 +15,7 @@ from core.tokens import looks_like_token
 from query.answer_cache import AnswerCache
 from query.composed import ComposedAnswers
 from query.engine import QueryEngine
+from query.raw import RawEvents
 from resolvers.context import Backends, Context, Loaders
 from schema.build import COSTS, schema
 from schema.prepare import DocumentCache
@@ -37,14 +38,15 @@ class GraphQLDoor:
         )
         self.heavy = HeavyOperations()
         metrics = MetricCatalog(services.database)
-        freshness = Freshness(services.log)
-        engine = QueryEngine(services.database, metrics, Retention.of(services.settings), freshness.fresh_until)
+        freshness, retention = Freshness(services.log), Retention.of(services.settings)
+        engine = QueryEngine(services.database, metrics, retention, freshness.fresh_until)
         self._backends = Backends(
             settings=services.settings,
             database=services.database,
             log=services.log,
             metrics=metrics,
             engine=ComposedAnswers(AnswerCache(engine, services.kept, freshness.told_until)),
+            raw=RawEvents(services.database, retention, freshness.fresh_until),
             ingest=ingest,
             live=services.live,
             refused=services.refused,

@@ -46,8 +46,8 @@ class GraphQLHttp:
         media = JSON
         try:
             media = negotiated(request.headers.get("accept", ""))
-            answer = await self._execute(request, request_id)
-            return Response(status_code=GONE) if answer is None else self._answer(answer, 200, media)
+            result = await self._execute(request, request_id)
+            return Response(status_code=GONE) if result is None else self._answer(result, 200, media)
         except CloudMetricsError as error:
             status = status_of(error)
             if status == 500:
