@@ -77,8 +77,11 @@ class _Connection(asyncio.Protocol):
         status = int(self._buffer[9:12])
         self._outcome.statuses[status] += 1
         self._outcome.latencies.append(time.perf_counter() - self._sent_at)
-        if status != self._outcome.expected or b'"errors":[' in self._buffer[:3000]:
+        # GraphQL says by 200 that it has failed.
+        is_failed = status == 200 and b'"errors":[' in self._buffer[:3000]
+        if is_failed:
             self._outcome.statuses[-status] += 1
+        if is_failed or status != self._outcome.expected:
             self._outcome.refusal = self._buffer[:800].decode()
         self._buffer, self._whole = bytearray(), 0
         self._send()

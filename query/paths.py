@@ -25,7 +25,7 @@ from core.tenancy import Tenant
 from query.answer import OTHER
 from query.conditions import Values, check_event_filter, check_field, check_text, matches, text_of
 from query.funnel import CohortFilter, check_cohort
-from query.funnel_statement import cohort_condition
+from query.funnel_statement import within_cohort
 from query.narrowing import Range
 from query.question import bad
 from query.raw import Origin, RawEvents, span_of
@@ -215,8 +215,6 @@ def check_paths(question: PathsQuestion) -> None:
         raise bad("bad_anchor", "anchor", "An anchor must be a step's name; an event without one is no step.")
     if question.anchor is not None and question.anchor in question.excluded:
         raise bad("bad_anchor", "exclude", "exclude has the anchor in it; take it out.")
-    if question.cohort is not None:
-        check_cohort(question.cohort)
     check_field(question.step_by, "stepBy")
     check_event_filter(question.filter, "events")
     if question.cohort is not None:
@@ -236,9 +234,7 @@ def statement(question: PathsQuestion, now: datetime) -> tuple[Query, Values]:
         kind = values.one(question.anchor_type)
         conditions = _text("also_anchor").format(conditions=conditions, type=kind)
         step = _text("step_or_anchor").format(text=text, type=kind, mark=values.one(_MARK))
-    if question.cohort is not None:
-        is_of_it = cohort_condition(question.cohort, *question.cohort.funnel.span(now), values)
-        conditions = named("conditions", "both").text.format(conditions=f"{conditions} AND {is_of_it}")
+    conditions = within_cohort(conditions, question.cohort, now, values)
     everything = named("conditions", "everything").text
     included = bound = anchored = everything
     if question.excluded:

@@ -22,7 +22,7 @@ from query.answer import OTHER, moment
 from query.calendar import Buckets, buckets_of
 from query.conditions import Values, check_event_filter, matches
 from query.funnel import CohortFilter, check_cohort
-from query.funnel_statement import cohort_condition
+from query.funnel_statement import within_cohort
 from query.narrowing import Range
 from query.question import Interval, MetricQuestion, bad
 from query.raw import Origin, RawEvents, span_of
@@ -202,8 +202,6 @@ def check_sessions(question: SessionsQuestion) -> None:
     Raises:
         BadInput: names the field, the limit and the remedy.
     """
-    if question.cohort is not None:
-        check_cohort(question.cohort)
     if not 1 <= question.limit <= MAX_LIMIT:
         raise bad("bad_limit", "limit", f"limit must be 1 to {MAX_LIMIT} pages, not {question.limit}.")
     question.zone()
@@ -246,9 +244,7 @@ def session_of(row: asyncpg.Record) -> VisitorSession:
 def _filled(query: Query, question: SessionsQuestion, now: datetime) -> tuple[Query, Values]:
     values = Values(6)
     conditions = matches(question.filter, values)
-    if question.cohort is not None:
-        is_of_it = cohort_condition(question.cohort, *question.cohort.funnel.span(now), values)
-        conditions = named("conditions", "both").text.format(conditions=f"{conditions} AND {is_of_it}")
+    conditions = within_cohort(conditions, question.cohort, now, values)
     chosen = named("visitor_sessions", "any_session").text
     if question.having is not None:
         template = named("visitor_sessions", "having_event").text

@@ -101,9 +101,13 @@ async def _compared(looking: asyncpg.Connection, duck: Any, in_postgres: str, in
         started = time.perf_counter()
         also = await asyncio.to_thread(lambda: duck.execute(in_duckdb).fetchall())
         times["duckdb"].append((time.perf_counter() - started) * 1000)
-        if [row[-1] for row in said] != [row[-1] for row in also]:
+        if _counts(said) != _counts(also):
             raise RuntimeError(f"they differ: {said[:3]} and {also[:3]}")
     return {side: statistics.median(taken) for side, taken in times.items()}
+
+
+def _counts(rows: list[tuple[Any, ...]]) -> list[list[int]]:
+    return [[value for value in row if isinstance(value, int)] for row in rows]
 
 
 Q5 = Report("Q5", "funnel of four steps and weekly retention: the best single SQL, and DuckDB", run)

@@ -22,9 +22,9 @@ from bench.load import send_all
 from bench.payload import BATCH, Sender, Traffic
 from bench.peers import topics
 from bench.processes import Running, family
-from bench.reports import freshness, growth, whole_way
+from bench.reports import freshness, growth, journeys, month, whole_way
 from bench.reports.paced import Bodies
-from bench.reports.report import Length, percentile
+from bench.reports.report import Length, Report, percentile
 from bench.reports.site import Site, site_on
 from bench.rounds import lines_of, record_of
 from bench.servers import Servers, open_servers, until_listening
@@ -186,3 +186,19 @@ async def test_growth_is_measured_beside_stored_events(servers: Servers) -> None
     said: list[str] = []
     found = await growth.by_stored(servers, Length(stored_events=10_000, counted_events=300), said.append)
     assert [line["stored"] for line in found] == [10_000] and len(said) == 1
+
+
+@pytest.mark.parametrize("id", ["Q1", "Q1-node", "Q2", "Q3"])
+@pytest.mark.asyncio(loop_scope="module")
+async def test_each_side_answers_screens(id: str) -> None:
+    async with CASES[id].open(Size(seconds=0.5)) as sides:
+        assert (await sides.ours()).rate > 0
+        assert (await sides.other()).rate > 0
+
+
+@pytest.mark.parametrize("report", [month.Q4, journeys.Q5])
+@pytest.mark.asyncio(loop_scope="module")
+async def test_what_stands_beside_counts_the_same_over_stored_events(report: Report) -> None:
+    said: list[str] = []
+    found = await report.run(Length(stored_events=20_000), said.append)
+    assert found["events"] == 20_000 and said
