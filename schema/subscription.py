@@ -11,8 +11,8 @@ import strawberry
 from strawberry import Info
 
 from core.permissions import Permission
-from resolvers.context import Context
 from query.frames import Change, Frame, FrameKind
+from resolvers.context import Context
 from resolvers.series import live_frames, live_key
 from resolvers.shared import shared_frames
 from schema.described import enum_of
@@ -72,9 +72,7 @@ class SeriesChange:
     to: datetime | None = strawberry.field(description=TO)
     fault: SeriesFault | None = strawberry.field(description="Why it has no answer now; what is shown stays.")
 
-    @strawberry.field(
-        description="The buckets that changed, with whole values, for every series that there is now."
-    )
+    @strawberry.field(description="The buckets that changed, with whole values, for every series that there is now.")
     def columns(self) -> ColumnsJSON:
         return ColumnsJSON(cast(Change, self).json)
 
