@@ -21,6 +21,7 @@ ARGUMENTS = {
     "search": "A text that an item must have in it, in whatever case.",
     "filter": "Which items; all of them when absent.",
     "query": "What is asked.",
+    "queries": "What is asked, 1 to 20; frames name each by its index.",
     "month": 'A month in UTC, such as "2026-01"; this one when absent.',
     "range": "Which span instead of its own; see `TimeRange`.",
     "filters": "Further conditions, all of which must hold.",

@@ -17,6 +17,7 @@ from core.audit import Author
 from core.database import Database
 from core.settings import Settings
 from core.tenancy import Tenant
+from resolvers import live_hub
 from tests.conftest import make_key
 from tests.web.serving import Serving, serving, until
 from web import credentials, crowd
@@ -150,7 +151,10 @@ async def open_raw(web: Serving, secret: str) -> tuple[asyncio.StreamReader, asy
     return reader, writer
 
 
-async def test_a_thousand_who_come_and_go_leave_nothing(web: Serving, secret: str) -> None:
+async def test_a_thousand_who_come_and_go_leave_nothing(
+    web: Serving, secret: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_hub, "LINGER_SECONDS", 0.2)
     before = len(asyncio.all_tasks())
     for _ in range(20):
         connections = await asyncio.gather(*(open_raw(web, secret) for _ in range(50)))
