@@ -5,22 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 
 from core.errors import NotFound
 from core.permissions import Permission
 from query.frames import Frame
 from query.narrowing import Range
 from query.question import MetricQuestion
-from resolvers.context import Context, Loaders
+from resolvers.context import Context
 from resolvers.global_ids import missing, uuid_of
 from resolvers.live_stream import LiveKey
 from resolvers.questions import KIND, find_question, query_of
 from resolvers.series import live_frames, live_key
-from resolvers.shared import shared_object
+from resolvers.shared import RELOAD_SECONDS, anew, shared_object
 
-# How long a stream goes on with a question that was edited meanwhile.
-RELOAD_SECONDS = 5.0
 # What of a burst is told at once: the first; then the newest so often.
 FRAME_SECONDS = 5.0
 
@@ -67,8 +64,3 @@ async def _question(context: Context, id: str) -> MetricQuestion:
     if not id:
         raise NotFound("Say which: ?question= and the global id of a SavedQuestion.", field="question")
     return query_of(await find_question(context, id))
-
-
-def anew(context: Context) -> Context:
-    """The same caller with loaders that know nothing yet."""
-    return replace(context, loaders=Loaders(context.backends.database, context.principal.tenant.id))

@@ -108,12 +108,12 @@ async def shared_frames(
                 yield frame
                 if time.monotonic() - looked_at > RELOAD_SECONDS:
                     looked_at = time.monotonic()
-                    edited = await shared_object(_anew(context))
+                    edited = await shared_object(anew(context))
                     if edited.question.revision != shared.question.revision:
                         break
         shared, resume_from = edited, frame.cursor
 
 
-def _anew(context: Context) -> Context:
+def anew(context: Context) -> Context:
     """The same caller with loaders that know nothing yet."""
     return replace(context, loaders=Loaders(context.backends.database, context.principal.tenant.id))

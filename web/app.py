@@ -31,7 +31,7 @@ from web.graphql_ws import GraphQLSockets
 from web.health import Health
 from web.ingest.rest import IngestDoor
 from web.ingest.socket import IngestSockets
-from web.series_sse import STREAM, TICKETS, SeriesStreams
+from web.series_sse import STREAM, SeriesStreams
 from web.services import Services, open_services
 from web.socket_protocol import INGEST_PATH
 
@@ -54,7 +54,7 @@ def routes_of(services: Services, ingest: IngestDoor) -> list[BaseRoute]:
     graphql, sockets, health = GraphQLHttp(door), GraphQLSockets(door), Health(services)
     by_provider = ProviderSignIn(services)
     oidc, saml = OidcDoor(by_provider), SamlDoor(by_provider, services.saml)
-    streams, series = GraphQLStreams(door, graphql), SeriesStreams(door, services.tickets)
+    streams = GraphQLStreams(door, graphql)
     sign_in, links = SignInDoor(services), LinkDoor(services)
     sdl = schema.as_str() + "\n"
 
@@ -72,10 +72,7 @@ def routes_of(services: Services, ingest: IngestDoor) -> list[BaseRoute]:
         Route(DOORS["graphql_stream"], streams.post, methods=["POST"]),
         Route(DOORS["graphql_stream"], streams.options, methods=["OPTIONS"]),
         Route(DOORS["graphql_stream"], streams.refuse, methods=["GET", "PUT", "DELETE", "PATCH"]),
-        Route(STREAM, series.get, methods=["GET"]),
-        Route(STREAM, series.options, methods=["OPTIONS"]),
-        Route(TICKETS, series.ticket, methods=["POST"]),
-        Route(TICKETS, series.options, methods=["OPTIONS"]),
+        *SeriesStreams(door, services.tickets).routes(),
         Route("/v1/events", ingest.post, methods=["POST"]),
         Route("/v1/events", ingest.options, methods=["OPTIONS"]),
         WebSocketRoute(INGEST_PATH, IngestSockets(services, ingest.ingest).connect),

@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
 
 from core.errors import CloudMetricsError, InvalidRequest, LiveUnavailable
 from core.networks import network_of
@@ -52,6 +53,14 @@ class SeriesStreams:
         self._tickets = tickets
         self._crowd = Crowd(what="streams of series", remedy="ask several questions on one, or close one")
         self._encoded: WeakKeyDictionary[Frame, bytes] = WeakKeyDictionary()
+
+    def routes(self) -> list[BaseRoute]:
+        """Where they are."""
+        return [
+            Route(STREAM, self.get, methods=["GET"]),
+            Route(TICKETS, self.ticket, methods=["POST"]),
+            *(Route(path, self.options, methods=["OPTIONS"]) for path in (STREAM, TICKETS)),
+        ]
 
     async def get(self, request: Request) -> Response:
         """Opens a stream. Raises CloudMetricsError: refused, for whatever reason."""
