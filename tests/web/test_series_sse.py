@@ -148,7 +148,7 @@ async def test_last_event_id_goes_on_from_there(web: Serving, secret: str, quest
         cut = await events.until("SNAPSHOT")
     await counting.add(0)
     for asked in ({"Last-Event-ID": cut["cursor"]}, {"query": f"last_event_id={cut['cursor']}"}):
-        async with stream(web, secret, question, **asked) as events:  # type: ignore[arg-type]
+        async with stream(web, secret, question, **asked) as events:
             frame = await events.until("SNAPSHOT", "DELTA", "GAP")
         assert frame["kind"] == "DELTA" and frame["epoch"] == cut["epoch"]
 
@@ -253,7 +253,7 @@ async def test_a_key_that_is_revoked_ends_its_stream_with_the_reason(
     async with stream(web, secret, question) as events, asyncio.timeout(30):
         await events.until("SNAPSHOT")
         await api_keys.revoke_key(database, key.tenant.id, key.id, Author.operator(key.tenant.id))
-        event, data = "message", None
+        event, data = "message", {}
         while event == "message":
             event, data = await events.next()
         assert event == "refused" and data["error"]["code"] == "invalid_api_key"
@@ -266,7 +266,7 @@ async def test_a_stream_that_has_lived_its_time_says_so(
 ) -> None:
     monkeypatch.setattr(live_hub, "LIFE_SECONDS", 0.5)
     async with stream(web, secret, question) as events, asyncio.timeout(30):
-        event, data = "message", None
+        event, data = "message", {}
         while event == "message":
             event, data = await events.next()
         assert event == "going_away" and "resumeFrom" in data["error"]["message"]
