@@ -50,6 +50,16 @@ def live_channel(tenant_id: UUID) -> str:
     return f"cm:{tenant_id}:live"
 
 
+def ring_key(tenant_id: UUID, epoch: str) -> str:
+    """The ring of one epoch of a live stream: its frames of the last minutes."""
+    return f"cm:{tenant_id}:ring:{epoch}"
+
+
+def ring_base_key(tenant_id: UUID, epoch: str) -> str:
+    """The whole answer at some frame of that ring."""
+    return f"cm:{tenant_id}:ring-base:{epoch}"
+
+
 def hot_key(tenant_id: UUID, event_type: str) -> str:
     """The sorted set of a tenant's one-minute buckets of one event type, last 24 hours."""
     return f"cm:{tenant_id}:hot:{event_type}"

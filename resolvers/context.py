@@ -22,6 +22,7 @@ from core.shares import ShareGrant
 from core.sign_in import SignIn
 from core.tenancy import Principal, TenantId
 from query.engine import QueryEngine
+from resolvers.live_hub import LiveHub
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -38,6 +39,7 @@ class Backends:
     engine: QueryEngine
     ingest: Ingest
     live: LiveBroadcast
+    hub: LiveHub
     refused: RefusedWrites
     sign_in: SignIn
     heartbeat_seconds: float

@@ -13,12 +13,13 @@ from core.questions import KIND as QUESTION
 from core.questions import Question
 from core.shares import ShareGrant
 from query.answer import Answer
+from query.frames import Frame
 from query.narrowing import Range, narrowed
 from query.question import DimensionFilter, MetricQuestion
 from query.saved import read_filters
 from resolvers.context import Context, Loaders
 from resolvers.questions import load_question, query_of
-from resolvers.series import Frame, SeriesStream, answer_series
+from resolvers.series import answer_series, live_frames, live_key
 
 # How long a stream goes on with a question that was edited meanwhile.
 RELOAD_SECONDS = 5.0
@@ -101,7 +102,8 @@ async def shared_frames(
     shared = await shared_object(context)
     while True:
         edited, looked_at = shared, time.monotonic()
-        async with aclosing(SeriesStream(context, shared.narrowed(range, filters)).frames(resume_from)) as frames:  # type: ignore[type-var]
+        key = live_key(context, (shared.narrowed(range, filters),))
+        async with aclosing(live_frames(context, key, resume_from)) as frames:
             async for frame in frames:
                 yield frame
                 if time.monotonic() - looked_at > RELOAD_SECONDS:

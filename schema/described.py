@@ -27,7 +27,7 @@ ARGUMENTS = {
     "tag": "One of its tags.",
     "deleted": "Those that are deleted, instead of those that are not.",
     "hasEnded": "Those that have ended, instead of those that are open.",
-    "resumeFrom": "The `cursor` of the last frame that was seen; the stream then begins with a GAP.",
+    "resumeFrom": "The `cursor` of the last frame that was seen; the stream goes on from there.",
 }
 
 

@@ -42,6 +42,7 @@ class GraphQLDoor:
             engine=QueryEngine(services.database, Retention.of(services.settings), Freshness(services.log).fresh_until),
             ingest=ingest,
             live=services.live,
+            hub=services.hub,
             refused=services.refused,
             sign_in=services.sign_in,
             heartbeat_seconds=services.settings.heartbeat_seconds,

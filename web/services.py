@@ -19,9 +19,11 @@ from core.passwords import Passwords
 from core.quota import MonthQuota
 from core.ratelimit import RateLimiter
 from core.refused_writes import RefusedWrites
+from core.rings import Rings
 from core.seen import SeenIds
 from core.settings import Settings
 from core.sign_in import SignIn
+from resolvers.live_hub import LiveHub
 from web.auth.keys import KeyRing
 from web.auth.saml_pool import SamlPool
 from web.auth.sessions import SessionRing
@@ -41,6 +43,7 @@ class Services:
     limiter: RateLimiter
     seen: SeenIds
     live: LiveBroadcast
+    hub: LiveHub
     keys: KeyRing
     links: LinkRing
     budgets: Budgets
@@ -77,6 +80,12 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         seen = SeenIds(settings.redis_url)
         stack.push_async_callback(seen.close)
         live = await stack.enter_async_context(LiveBroadcast(settings.redis_url))
+        rings = Rings(settings.redis_url)
+        stack.push_async_callback(rings.close)
+        hub = LiveHub(
+            live, rings, secret=settings.master_key_bytes(), heartbeat_seconds=settings.heartbeat_seconds
+        )
+        stack.push_async_callback(hub.close)
         saml = SamlPool(settings.xmlsec1)
         stack.push_async_callback(saml.close)
         keys = KeyRing(database, settings.master_key_bytes(), limiter)
@@ -94,6 +103,6 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         refused = RefusedWrites(database, limiter)
         stack.push_async_callback(refused.close)
         yield Services(
-            settings, database, log, limiter, seen, live, keys, links, budgets, quota, idempotency,
+            settings, database, log, limiter, seen, live, hub, keys, links, budgets, quota, idempotency,
             sessions, passwords, attempts, sign_in, counts, refused, saml,
         )  # fmt: skip
