@@ -1,50 +1,40 @@
-"""What the resolver of a live subscription gives: frames for whoever iterates it, and, so that a thousand readers need
-no task and no queue each, frames by a call. All in one event loop; no call here waits."""
+"""What the resolver of a live subscription gives: frames for whoever iterates it, and a place among a stream's readers
+for whoever is to be told by a call, so that a thousand readers need no task and no queue each."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Protocol, runtime_checkable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+
+from query.answer import Answer
+from query.frames import Frame
+from query.question import MetricQuestion
+from resolvers.context import Context
+from resolvers.live_log import Reader
+from resolvers.live_stream import LiveKey
+from resolvers.series import answer_series, live_frames
 
 
-class FrameReader(Protocol):
-    """One who takes frames, in their order."""
+@dataclass(frozen=True, slots=True)
+class LiveSource:
+    """A stream as one caller may see it. Nothing is asked before it is iterated or read. Frames are shared: the same
+    object for all readers of a stream, and never changed, so that who encodes one does so once."""
 
-    def offer(self, frame: object) -> bool:
-        """Takes a frame, or has no room for it: False. Then nothing is offered, no heartbeat either, until it says
-        that it is ready again; what it gets first is a GAP and a SNAPSHOT."""
-        ...
+    context: Context
+    key: LiveKey
+    resume_from: str | None = None
 
-    def end(self, error: Exception | None) -> None:
-        """There will be no more; with the error that was the cause, or because it is over. Called at most once, and
-        not after `close`."""
-        ...
+    def __aiter__(self) -> AsyncIterator[Frame]:
+        return live_frames(self.context, self.key, self.resume_from)
 
-
-class Listening(Protocol):
-    """A reader's place with a source."""
-
-    def ready(self) -> None:
-        """It has room again, after it had none."""
-        ...
-
-    def close(self) -> None:
-        """It wants no more; any number of times."""
-        ...
-
-
-@runtime_checkable
-class LiveSource(Protocol):
-    """The stream as one reader sees it: first what is its own (a SNAPSHOT, or what it missed since its cursor), then
-    the frames that it shares with others. A shared frame is the same object for all of them, and is never changed: who
-    encodes it does so once. Nothing runs and nothing is asked before it is iterated or listened to."""
-
-    def __aiter__(self) -> AsyncIterator[object]: ...
-
-    def listen(self, reader: FrameReader) -> Listening:
-        """From now on the reader is offered frames, perhaps within this call already.
+    def reading(self, wake: Callable[[], None]) -> AbstractAsyncContextManager[Reader]:
+        """A place among its readers, whom `wake` tells that there may be something to take.
 
         Raises:
-            CloudMetricsError: what was asked cannot be streamed.
+            BadInput: the cursor is none; TooMany: too many streams.
         """
-        ...
+        return self.context.backends.hub.reading(self.key, self._ask, wake, self.resume_from)
+
+    async def _ask(self, question: MetricQuestion) -> Answer:
+        return await answer_series(self.context, question)

@@ -7,9 +7,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Coroutine
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from core.errors import (
     CloudMetricsError,
@@ -115,7 +116,7 @@ class Connection:
         self._transport.hold_reading(self._held is not None)
         for running in list(self._operations.values()):
             if isinstance(running, LiveReader):
-                running.unblocked()
+                running.wake()
 
     def gone(self) -> None:
         self._timer.cancel()
@@ -137,6 +138,9 @@ class Connection:
     def write(self, data: bytes) -> None:
         """Writes whole frames."""
         self._transport.write(data)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return self._transport.spawn(work)
 
     def send(self, kind: str, id: str | None = None, payload: object = None) -> None:
         self._transport.write(text_frame(encode_message(kind, id, payload).encode()))

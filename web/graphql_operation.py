@@ -69,19 +69,20 @@ class Operation:
         return {**self._payload(result), "extensions": {"cost": cost}}
 
     async def listen(self, reader: LiveReader) -> bool:
-        """Makes the reader one of a live stream's, which it is told by calls from then on, an end with an error too;
-        False when this is no live stream. Same errors."""
+        """Gives the reader its place with a live stream, whose frames and end it is told by calls; False when this is
+        no live stream. Same errors."""
         if not self.is_subscription:
             return False
         executor, found = await self._opened()
         if executor is None or not isinstance(found, LiveSource):
             self._found = executor, found
             return False
-        reader.begin(self._door.selections.of(self._prepared, self._variables, self._context, executor))
+        selection = self._door.selections.of(self._prepared, self._variables, self._context, executor)
         try:
-            reader.listens(found.listen(reader))
+            await reader.listen(found, selection)
         except CloudMetricsError as error:
-            reader.end(error)
+            self._found = None, ExecutionResult(None, [GraphQLError(str(error), original_error=error)])
+            return False
         return True
 
     async def results(self) -> AsyncGenerator[dict[str, Any], None]:

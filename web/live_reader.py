@@ -1,13 +1,18 @@
-"""One subscription of a socket as a reader of its stream: a frame is written as it is offered, and not kept."""
+"""One subscription of a socket as a reader of its stream: told by a call that there are frames, it takes and writes
+them, and keeps none. One whose socket is not read takes nothing: it is only a place in the stream's log, and gets a
+GAP and the whole when it has fallen too far behind."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from typing import Any, Protocol
 
 import msgspec
 
 from core.errors import CloudMetricsError
-from resolvers.live_source import Listening
+from resolvers.live_log import Reader
+from resolvers.live_source import LiveSource
 from web.selections import Selection
 from web.socket_protocol import frame_head
 
@@ -26,67 +31,58 @@ class Socket(Protocol):
 
     def fail(self, what: str) -> None: ...
 
-    def finish(self, id: str, error: CloudMetricsError | None = None) -> None: ...
+    def finish(self, id: str) -> None: ...
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> object: ...
 
 
 class LiveReader:
     """Writes `{"type":"next","id":…,"payload":…}`: the payload is encoded once for all who selected the same of the
     same frame, and only what stands before it is this reader's own."""
 
-    __slots__ = ("_head", "_id", "_is_behind", "_listening", "_selection", "_socket")
+    __slots__ = ("_head", "_id", "_place", "_reader", "_selection", "_socket")
 
     def __init__(self, socket: Socket, id: str) -> None:
         self._socket = socket
         self._id = id
         self._head = b'{"type":"next","id":' + _json.encode(id) + b',"payload":'
         self._selection: Selection | None = None
-        self._listening: Listening | None = None
-        # It was offered a frame when there was no room.
-        self._is_behind = False
+        self._reader: Reader | None = None
+        self._place: AsyncExitStack | None = None
 
-    def begin(self, selection: Selection) -> None:
-        """What of a frame it wants."""
-        self._selection = selection
+    async def listen(self, source: LiveSource, selection: Selection) -> None:
+        """Takes its place with a source; what there is already is written at once.
 
-    def listens(self, listening: Listening) -> None:
-        """Its place with the source, or none any more, where it has ended meanwhile."""
-        if self._selection is None:
-            listening.close()
-        else:
-            self._listening = listening
+        Raises:
+            CloudMetricsError: it cannot be read.
+        """
+        place = AsyncExitStack()
+        reader = await place.enter_async_context(source.reading(self.wake))
+        self._place, self._reader, self._selection = place, reader, selection
+        self.wake()
 
-    def offer(self, frame: object) -> bool:
-        if self._socket.is_blocked:
-            self._is_behind = True
-            return False
-        if self._selection is None:
-            return True
+    def wake(self) -> None:
+        """There may be frames, or room for them."""
+        reader, selection, socket = self._reader, self._selection, self._socket
+        if reader is None or selection is None or socket.is_blocked:
+            return
         try:
-            payload = self._selection.encoded(frame)
+            for frame in reader.take():
+                self._write(selection.encoded(frame))
+        except CloudMetricsError as error:
+            self._write(selection.encoded_error(error))
+            self.cancel()
+            socket.finish(self._id)
         except Exception:
-            self._socket.fail("a frame cannot be encoded")
-            return True
+            # Whoever wakes has others to wake.
+            socket.fail("a live frame cannot be told")
+
+    def _write(self, payload: bytes) -> None:
         head = self._head
         self._socket.write(b"".join((frame_head(len(head) + len(payload)), head, payload)))
-        return True
-
-    def end(self, error: Exception | None) -> None:
-        selection, self._selection, self._listening = self._selection, None, None
-        if selection is None:
-            return
-        if error is not None:
-            payload = selection.encoded_error(error)
-            self._socket.write(b"".join((frame_head(len(self._head) + len(payload)), self._head, payload)))
-        self._socket.finish(self._id)
-
-    def unblocked(self) -> None:
-        """The socket's other side has taken most of what there was."""
-        if self._is_behind and self._listening is not None:
-            self._is_behind = False
-            self._listening.ready()
 
     def cancel(self) -> None:
         """Nobody wants it any more."""
-        listening, self._listening, self._selection = self._listening, None, None
-        if listening is not None:
-            listening.close()
+        place, self._place, self._reader, self._selection = self._place, None, None, None
+        if place is not None:
+            self._socket.spawn(place.aclose())

@@ -82,9 +82,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         live = await stack.enter_async_context(LiveBroadcast(settings.redis_url))
         rings = Rings(settings.redis_url)
         stack.push_async_callback(rings.close)
-        hub = LiveHub(
-            live, rings, secret=settings.master_key_bytes(), heartbeat_seconds=settings.heartbeat_seconds
-        )
+        hub = LiveHub(live, rings, secret=settings.master_key_bytes(), heartbeat_seconds=settings.heartbeat_seconds)
         stack.push_async_callback(hub.close)
         saml = SamlPool(settings.xmlsec1)
         stack.push_async_callback(saml.close)
