@@ -1,11 +1,12 @@
 /* Readers of live frames, for the benchmarks: graphql-transport-ws clients in one epoll loop, cheap enough that what
  * they share a core with does not wait for them.
  *
- * readers PORT CLIENTS KEYS SUBSCRIBE STALLED
+ * readers PORT CLIENTS KEYS SUBSCRIBE STALLED BLOCK
  *   KEYS       file of lines, one a tenant; client i says the key of line i mod lines. Empty lines: speaks no GraphQL.
  *   SUBSCRIBE  file with the payload of the subscribe message; client i has the id "sub-%06d".
  *   STALLED    so many further clients subscribe and then read nothing.
- * Each hundred clients come from an address of their own (127.0.1.x). Says "ready" when all have had a first frame.
+ *   BLOCK      each ninety clients come from an address of their own, 127.0.BLOCK.x.
+ * Says "ready" when all have had a first frame.
  * Then for every line on stdin:
  *   measure MS   "{messages, bytes, seconds, p50_us, p99_us, worst_us}" of the frames of so long; a frame's age counts
  *                from the last number after "total":, in microseconds of CLOCK_MONOTONIC.
@@ -35,7 +36,7 @@ enum { UPGRADING, INITIALISING, SUBSCRIBED, STREAMING };
 struct client { int fd, state, number; size_t filled, skip; char *buffer; };
 
 static struct client *clients;
-static int count, stalled, streaming, opened, pending, epoll_fd, port, key_count;
+static int block, count, stalled, streaming, opened, pending, epoll_fd, port, key_count;
 static char *keys[4096], *subscribe_payload;
 static int64_t messages, bytes, age_count, *ages, *records, record_count;
 static int is_recording;
@@ -76,7 +77,7 @@ static void open_client(int number) {
     c->number = number;
     c->fd = socket(AF_INET, SOCK_STREAM, 0);
     if (c->fd < 0) die("socket");
-    from.sin_addr.s_addr = htonl((127 << 24) | (1 << 8) | (1 + number / 90));
+    from.sin_addr.s_addr = htonl((127 << 24) | (block << 8) | (1 + number / 90));
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     setsockopt(c->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
     if (bind(c->fd, (struct sockaddr *)&from, sizeof from)) die("bind");
@@ -212,8 +213,8 @@ static void report(double seconds, const char *path) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 6) { fprintf(stderr, "usage: readers PORT CLIENTS KEYS SUBSCRIBE STALLED\n"); return 2; }
-    port = atoi(argv[1]), count = atoi(argv[2]), stalled = atoi(argv[5]);
+    if (argc != 7) { fprintf(stderr, "usage: readers PORT CLIENTS KEYS SUBSCRIBE STALLED BLOCK\n"); return 2; }
+    port = atoi(argv[1]), count = atoi(argv[2]), stalled = atoi(argv[5]), block = atoi(argv[6]);
     for (char *line = strtok(read_file(argv[3]), "\n"); line && key_count < 4096; line = strtok(NULL, "\n")) keys[key_count++] = line;
     subscribe_payload = read_file(argv[4]);
     clients = calloc(count + stalled, sizeof *clients);

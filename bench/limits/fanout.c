@@ -1,9 +1,9 @@
 /* Limit of F1 to F4: what fan-out could be at most on this machine. An epoll loop that answers the upgrade and then
  * sends every message to every client by one send(); no protocol beyond, no tenants, no ids.
  *
- * fanout PORT BYTES [REDIS_PORT]
+ * fanout PORT BYTES [REDIS_SOCKET]
  *   Messages have about so many bytes. What is sent is said on stdin: "rate N" messages a second (0: none), "flood" as
- *   many as are taken. With REDIS_PORT: sends what is published on the channel "bench", as it comes.
+ *   many as are taken. With REDIS_SOCKET: sends what is published on the channel "bench", as it comes.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -19,6 +19,7 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -80,9 +81,10 @@ static int listening(int port) {
     return fd;
 }
 
-static int subscribed(int port) {
-    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
+static int subscribed(const char *path) {
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    strncpy(at.sun_path, path, sizeof at.sun_path - 1);
     static const char command[] = "SUBSCRIBE bench\r\n";
     if (connect(fd, (struct sockaddr *)&at, sizeof at)) die("redis");
     if (send(fd, command, sizeof command - 1, 0) < 0) die("redis");
@@ -99,7 +101,7 @@ static void relay(int fd) {
     buffer[filled] = 0;
     char *at = buffer, *found;
     while ((found = strstr(at, "message\r\n$5\r\nbench\r\n$"))) {
-        char *number = strstr(found + 22, "\r\n");
+        char *number = strstr(found + 21, "\r\n");
         if (!number || !strstr(number + 2, "\r\n")) break;
         send_to_all(strtoll(number + 2, &at, 10));
     }
@@ -107,11 +109,11 @@ static void relay(int fd) {
 }
 
 int main(int argc, char **argv) {
-    if (argc < 3) { fprintf(stderr, "usage: fanout PORT BYTES [REDIS_PORT]\n"); return 2; }
+    if (argc < 3) { fprintf(stderr, "usage: fanout PORT BYTES [REDIS_SOCKET]\n"); return 2; }
     padding = atoi(argv[2]) > 50 ? atoi(argv[2]) - 50 : 1;
     struct rlimit limit = {65536, 65536};
     setrlimit(RLIMIT_NOFILE, &limit);
-    int listener = listening(atoi(argv[1])), redis = argc > 3 ? subscribed(atoi(argv[3])) : -1;
+    int listener = listening(atoi(argv[1])), redis = argc > 3 ? subscribed(argv[3]) : -1;
     struct epoll_event events[256], event = {.events = EPOLLIN};
     epoll_fd = epoll_create1(0);
     int sources[] = {0, listener, redis};
