@@ -1,6 +1,6 @@
 """F4: from the 202 that accepted an event to the frame that shows it, at 1,000 clients of one tenant. Ours goes the
-whole way: log, enrichment, counting, word of the change, the question asked anew, the frame. Beside it what only the last
-step could be: a number published in Valkey, and the C loop that sends it on."""
+whole way: log, enrichment, counting, word of the change, the question asked anew, the frame. Beside it what the last
+step alone could be: a number published in Valkey, and the C loop that sends it on."""
 
 from __future__ import annotations
 
