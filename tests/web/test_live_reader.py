@@ -153,7 +153,7 @@ async def test_who_reads_nothing_for_long_is_closed_and_gives_its_place_back(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(graphql_connection, "SEND_SECONDS", 0.5)
-    slow = await site.reader("slow", max_queue=1)
+    await site.reader("slow", max_queue=1)
     stream = site.stream()
     async with asyncio.timeout(30):
         while stream.readers:
