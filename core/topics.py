@@ -60,6 +60,11 @@ def ring_base_key(tenant_id: UUID, epoch: str) -> str:
     return f"cm:{tenant_id}:ring-base:{epoch}"
 
 
+def ticket_key(name: str) -> str:
+    """What a ticket stands for, by its hash."""
+    return f"cm:ticket:{name}"
+
+
 def hot_key(tenant_id: UUID, event_type: str) -> str:
     """The sorted set of a tenant's one-minute buckets of one event type, last 24 hours."""
     return f"cm:{tenant_id}:hot:{event_type}"

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from core.errors import LiveUnavailable, TooMany
+from core.errors import BadInput, LiveUnavailable, TooMany
 from core.live import RESYNC, LiveBroadcast
 from core.rings import Rings
 from core.rollups import decode_notice
@@ -67,21 +67,36 @@ class LiveHub:
 
     @asynccontextmanager
     async def reading(
-        self, key: LiveKey, ask: Ask, wake: Callable[[], None], resume_from: str | None = None
+        self,
+        key: LiveKey,
+        ask: Ask,
+        wake: Callable[[], None],
+        resume_from: str | None = None,
+        *,
+        is_forgiving: bool = False,
     ) -> AsyncIterator[Reader]:
         """A place among the readers of a stream. With `resume_from`, a frame's cursor, it goes on from there: with
-        what was missed, or, where that is no longer known, with a GAP and the whole.
+        what was missed, or, where that is no longer known, with a GAP and the whole; so too, when it `is_forgiving`,
+        with a cursor that is none.
 
         Raises:
             BadInput: the cursor is none that this tenant was ever sent.
             TooMany: there are as many streams as there may be.
         """
-        cursor = read_cursor(resume_from, key.tenant_id, self._secret) if resume_from is not None else None
+        cursor = None
+        try:
+            cursor = read_cursor(resume_from, key.tenant_id, self._secret) if resume_from is not None else None
+        except BadInput:
+            if not is_forgiving:
+                raise
         stream = self._stream(key, ask)
         reader = Reader(stream, wake, time.monotonic() + LIFE_SECONDS * random.uniform(0.9, 1.0))
         stream.readers.add(reader)
         try:
-            await self._place(stream, reader, cursor)
+            if cursor is None:
+                reader.begin(is_gap=resume_from is not None)
+            else:
+                await self._place(stream, reader, cursor)
             yield reader
         finally:
             stream.readers.discard(reader)
@@ -124,8 +139,11 @@ class LiveHub:
 
     def _check_room(self, tenant_id: TenantId) -> None:
         for count, most, where in (
-            (len(self._tenants[tenant_id].streams) if tenant_id in self._tenants else 0, MAX_STREAMS_OF_TENANT,
-             "of this tenant"),
+            (
+                len(self._tenants[tenant_id].streams) if tenant_id in self._tenants else 0,
+                MAX_STREAMS_OF_TENANT,
+                "of this tenant",
+            ),
             (len(self._streams), MAX_STREAMS, "in all"),
         ):
             if count >= most:
@@ -167,10 +185,7 @@ class LiveHub:
                 for stream in of_tenant.streams.values():
                     stream.hear(notice)
 
-    async def _place(self, stream: LiveStream, reader: Reader, cursor: Cursor | None) -> None:
-        if cursor is None:
-            reader.begin()
-            return
+    async def _place(self, stream: LiveStream, reader: Reader, cursor: Cursor) -> None:
         if cursor.digest != digest_of(stream.key):
             reader.begin(is_gap=True)
             return

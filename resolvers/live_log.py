@@ -20,6 +20,7 @@ KEPT_SECONDS = 300.0
 MAX_KEPT_BYTES = 512 * 1024
 # A reader that is further behind is told the whole, which is shorter.
 MAX_BEHIND = 64
+RECONNECT_SECONDS = 1.0
 
 
 class GoingAway(Retryable):
@@ -50,9 +51,7 @@ class FrameLog:
         now = time.monotonic()
         self._frames.append((now, frame))
         self._bytes += frame.size
-        while len(self._frames) > 1 and (
-            self._bytes > MAX_KEPT_BYTES or self._frames[0][0] < now - KEPT_SECONDS
-        ):
+        while len(self._frames) > 1 and (self._bytes > MAX_KEPT_BYTES or self._frames[0][0] < now - KEPT_SECONDS):
             self._bytes -= self._frames.popleft()[1].size
         self._snapshot = None
         return frame
@@ -102,6 +101,7 @@ class Reader:
         self._place: int | None = None
         # What it has already, of another epoch or before a hole; None: nothing.
         self._has: list[Shown] | None = None
+        self._is_over = False
 
     def begin(self, *, is_gap: bool = False) -> None:
         """Begins with the whole."""
@@ -130,13 +130,14 @@ class Reader:
             GoingAway: it has read for as long as a reader may.
             CloudMetricsError: the stream ended.
         """
+        if self._is_over:
+            raise GoingAway(retry_after=RECONNECT_SECONDS)
         frames, self._owed = self._owed, []
         frames += self._bridged() if self._has is not None else self._followed()
-        if not frames:
-            if self._source.error is not None:
-                raise self._source.error
-            if time.monotonic() > self._ends_at:
-                raise GoingAway
+        if not frames and self._source.error is not None:
+            raise self._source.error
+        # What it is given now is its last: a stream that always has something must end as well.
+        self._is_over = time.monotonic() > self._ends_at
         return frames
 
     def _followed(self) -> list[Frame]:

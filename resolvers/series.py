@@ -61,8 +61,11 @@ def live_key(context: Context, questions: Sequence[MetricQuestion], seconds: flo
     return LiveKey(context.principal.tenant.id, tuple(questions), scope, seconds)
 
 
-async def live_frames(context: Context, key: LiveKey, resume_from: str | None = None) -> AsyncGenerator[Frame, None]:
+async def live_frames(
+    context: Context, key: LiveKey, resume_from: str | None = None, *, is_forgiving: bool = False
+) -> AsyncGenerator[Frame, None]:
     """A stream's frames until the reader leaves; whoever reads slowly gets fewer, and a GAP where it matters.
+    `is_forgiving`: so does a cursor that is none.
 
     Raises:
         BadInput: the cursor is none; TooMany: too many streams; GoingAway: the reader's time is over.
@@ -73,7 +76,7 @@ async def live_frames(context: Context, key: LiveKey, resume_from: str | None = 
     async def ask(question: MetricQuestion) -> Answer:
         return await answer_series(context, question)
 
-    async with context.backends.hub.reading(key, ask, word.set, resume_from) as reader:
+    async with context.backends.hub.reading(key, ask, word.set, resume_from, is_forgiving=is_forgiving) as reader:
         while True:
             word.clear()
             for frame in reader.take():

@@ -31,12 +31,14 @@ from web.graphql_ws import GraphQLSockets
 from web.health import Health
 from web.ingest.rest import IngestDoor
 from web.ingest.socket import IngestSockets
+from web.series_sse import STREAM, TICKETS, SeriesStreams
 from web.services import Services, open_services
 from web.socket_protocol import INGEST_PATH
 
 DOORS = {
     "graphql": "/graphql",
     "graphql_stream": "/graphql/stream",
+    "series_stream": STREAM,
     "events": "/v1/events",
     "events_ws": INGEST_PATH,
     "login": "/auth/login",
@@ -52,7 +54,7 @@ def routes_of(services: Services, ingest: IngestDoor) -> list[BaseRoute]:
     graphql, sockets, health = GraphQLHttp(door), GraphQLSockets(door), Health(services)
     by_provider = ProviderSignIn(services)
     oidc, saml = OidcDoor(by_provider), SamlDoor(by_provider, services.saml)
-    streams = GraphQLStreams(door, graphql)
+    streams, series = GraphQLStreams(door, graphql), SeriesStreams(door, services.tickets)
     sign_in, links = SignInDoor(services), LinkDoor(services)
     sdl = schema.as_str() + "\n"
 
@@ -70,6 +72,10 @@ def routes_of(services: Services, ingest: IngestDoor) -> list[BaseRoute]:
         Route(DOORS["graphql_stream"], streams.post, methods=["POST"]),
         Route(DOORS["graphql_stream"], streams.options, methods=["OPTIONS"]),
         Route(DOORS["graphql_stream"], streams.refuse, methods=["GET", "PUT", "DELETE", "PATCH"]),
+        Route(STREAM, series.get, methods=["GET"]),
+        Route(STREAM, series.options, methods=["OPTIONS"]),
+        Route(TICKETS, series.ticket, methods=["POST"]),
+        Route(TICKETS, series.options, methods=["OPTIONS"]),
         Route("/v1/events", ingest.post, methods=["POST"]),
         Route("/v1/events", ingest.options, methods=["OPTIONS"]),
         WebSocketRoute(INGEST_PATH, IngestSockets(services, ingest.ingest).connect),

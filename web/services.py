@@ -23,6 +23,7 @@ from core.rings import Rings
 from core.seen import SeenIds
 from core.settings import Settings
 from core.sign_in import SignIn
+from core.tickets import Tickets
 from resolvers.live_hub import LiveHub
 from web.auth.keys import KeyRing
 from web.auth.saml_pool import SamlPool
@@ -44,6 +45,7 @@ class Services:
     seen: SeenIds
     live: LiveBroadcast
     hub: LiveHub
+    tickets: Tickets
     keys: KeyRing
     links: LinkRing
     budgets: Budgets
@@ -84,6 +86,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         stack.push_async_callback(rings.close)
         hub = LiveHub(live, rings, secret=settings.master_key_bytes(), heartbeat_seconds=settings.heartbeat_seconds)
         stack.push_async_callback(hub.close)
+        tickets = Tickets(settings.redis_url, settings.master_key_bytes())
+        stack.push_async_callback(tickets.close)
         saml = SamlPool(settings.xmlsec1)
         stack.push_async_callback(saml.close)
         keys = KeyRing(database, settings.master_key_bytes(), limiter)
@@ -101,6 +105,6 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         refused = RefusedWrites(database, limiter)
         stack.push_async_callback(refused.close)
         yield Services(
-            settings, database, log, limiter, seen, live, hub, keys, links, budgets, quota, idempotency,
+            settings, database, log, limiter, seen, live, hub, tickets, keys, links, budgets, quota, idempotency,
             sessions, passwords, attempts, sign_in, counts, refused, saml,
         )  # fmt: skip

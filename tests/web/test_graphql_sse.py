@@ -19,7 +19,7 @@ from core.settings import Settings
 from core.tenancy import Tenant
 from tests.conftest import make_key
 from tests.web.serving import Serving, serving, until
-from web import crowd, graphql_sse
+from web import credentials, crowd
 from web.auth import keys
 
 STREAM = {
@@ -177,7 +177,7 @@ async def test_an_address_has_so_many_streams(web: Serving, secret: str, monkeyp
 async def test_a_key_that_is_revoked_ends_its_streams_with_the_reason(
     web: Serving, database: Database, settings: Settings, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(graphql_sse, "RECHECK_SECONDS", 0.1)
+    monkeypatch.setattr(credentials, "RECHECK_SECONDS", 0.1)
     monkeypatch.setattr(keys, "FRESH_SECONDS", 0.1)
     key, secret = await make_key(database, settings, tenant)
     asked = asyncio.create_task(whole(web, secret, STREAM))
