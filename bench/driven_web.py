@@ -62,5 +62,5 @@ async def serve() -> None:
 
 if __name__ == "__main__":
     start_logging("WARNING")
-    live_hub.LiveStream = DrivenStream  # type: ignore[misc]
+    live_hub.LiveStream = DrivenStream  # type: ignore[attr-defined]
     uvloop.run(serve())

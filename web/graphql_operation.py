@@ -30,7 +30,7 @@ EXECUTE_SECONDS = 10.0
 BROWSER_KINDS = frozenset({PrincipalKind.PERSON, PrincipalKind.SHARE_LINK})
 
 
-Opened = tuple[Executor | None, AsyncIterable[Any] | ExecutionResult]
+Opened = tuple[Executor[Any] | None, AsyncIterable[Any] | ExecutionResult]
 
 
 class Operation:

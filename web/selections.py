@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from inspect import iscoroutine
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -32,7 +33,7 @@ KEPT = 2
 class Selection:
     """A document's selection with its variables, for callers who may see the same."""
 
-    def __init__(self, executor: Executor, request_id: str) -> None:
+    def __init__(self, executor: Executor[Any], request_id: str) -> None:
         self._executor = executor
         self._request_id = request_id
         self._known: list[tuple[object, bytes]] = []
@@ -48,7 +49,8 @@ class Selection:
                 return data
         result = self._executor.build_per_event_executor(frame).execute_operation(False)
         if not isinstance(result, ExecutionResult):
-            result.close()  # type: ignore[attr-defined]
+            if iscoroutine(result):
+                result.close()
             raise TypeError("A field of a live frame has to be waited for.")
         data = self._payload(result)
         self._known = [(frame, data), *self._known[: KEPT - 1]]
@@ -68,7 +70,7 @@ class Selections:
     def __init__(self) -> None:
         self._read: WeakValueDictionary[tuple[object, ...], Selection] = WeakValueDictionary()
 
-    def of(self, prepared: Prepared, variables: dict[str, Any], context: Context, executor: Executor) -> Selection:
+    def of(self, prepared: Prepared, variables: dict[str, Any], context: Context, executor: Executor[Any]) -> Selection:
         """The selection of an operation; `executor` is what executes it when it is the first of its kind. Whom its
         frames are of does not matter: a frame holds what it shows, and who may have it was asked at its source."""
         used = used_below_root(prepared.document, prepared.operation_name)
