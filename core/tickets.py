@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import secrets
 from hashlib import sha256
+from typing import Any
 
 from core.errors import LiveUnavailable, Misconfigured, Unauthenticated
 from core.keys import seal, unseal
@@ -46,7 +47,7 @@ class Tickets:
             Unauthenticated: unknown, spent or too old, told apart nowhere. LiveUnavailable: Valkey is away.
         """
         name = _name_of(ticket)
-        sealed = None
+        sealed: Any = None
         if ticket.startswith(PREFIX) and len(ticket) <= MAX_LENGTH:
             try:
                 sealed = await self._client.getdel(ticket_key(name))

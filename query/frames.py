@@ -8,7 +8,7 @@ gives: series that a frame does not name are gone, and so are buckets before its
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -94,16 +94,24 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What a reader has of one question: its columns and what they cover; or why there are none."""
+    """What a reader has of one question: its columns and what they cover; or why there are none. `at`: when that was
+    so; a bucket that begins later is open, and so is the one that holds it."""
 
     columns: Columns = NOTHING
     from_: datetime | None = None
     to: datetime | None = None
     fault: Fault | None = None
+    at: datetime | None = field(default=None, compare=False)
 
     @classmethod
-    def of(cls, answer: Answer) -> Shown:
-        return cls(answer.columns, answer.from_, answer.to)
+    def of(cls, answer: Answer, at: datetime | None = None) -> Shown:
+        return cls(answer.columns, answer.from_, answer.to, at=at)
+
+    @property
+    def open_from(self) -> float:
+        """Start of the first open bucket, in epoch milliseconds."""
+        now = self.at.timestamp() * 1000 if self.at is not None else float("inf")
+        return next((stamp for stamp in reversed(self.columns.timestamps) if stamp <= now), float("-inf"))
 
     def change(self, index: int, columns: Columns) -> Change:
         """A change that speaks of some of the columns."""
@@ -122,7 +130,7 @@ def differences(index: int, before: Shown, after: Shown) -> list[tuple[FrameKind
         return [] if before.fault == after.fault else [(FrameKind.DELTA, after.change(index, NOTHING))]
     old = {_identity(series): series for series in before.columns.series}
     new = {_identity(series): series for series in after.columns.series}
-    closed_before = before.columns.timestamps[-1] if before.columns.timestamps else float("-inf")
+    closed_before = before.open_from
     changed = _changed(before.columns, after.columns)
     late = [n for n in changed if after.columns.timestamps[n] < closed_before]
     if old.keys() != new.keys():
@@ -136,10 +144,10 @@ def differences(index: int, before: Shown, after: Shown) -> list[tuple[FrameKind
     return [(FrameKind.DELTA, after.change(index, take(after.columns, [])))]
 
 
-def applied(before: Shown, change: Change) -> Shown:
+def applied(before: Shown, change: Change, at: datetime | None = None) -> Shown:
     """What a reader has who had `before`, after a DELTA or REVISION."""
     if change.fault is not None:
-        return Shown(before.columns, before.from_, before.to, change.fault)
+        return replace(before, fault=change.fault)
     first = _milliseconds(change.from_)
     old = before.columns
     kept = [(stamp, n) for n, stamp in enumerate(old.timestamps) if stamp >= first]
@@ -151,16 +159,17 @@ def applied(before: Shown, change: Change) -> Shown:
         values = {stamp: line.values[n] for stamp, n in kept} if line is not None else {}
         values.update(zip(change.columns.timestamps, series.values, strict=True))
         lines.append(Series(series.labels, [values.get(stamp) for stamp in stamps], series.total))
-    return Shown(Columns(stamps, lines), change.from_, change.to)
+    return Shown(Columns(stamps, lines), change.from_, change.to, at=at)
 
 
 def after_frame(before: Sequence[Shown], frame: Frame) -> list[Shown]:
     """What a reader of the stream has after a frame."""
     if frame.kind is FrameKind.SNAPSHOT:
-        return [Shown(change.columns, change.from_, change.to, change.fault) for change in frame.changes]
+        at = frame.watermark
+        return [Shown(change.columns, change.from_, change.to, change.fault, at) for change in frame.changes]
     after = list(before)
     for change in frame.changes:
-        after[change.index] = applied(after[change.index], change)
+        after[change.index] = applied(after[change.index], change, frame.watermark)
     return after
 
 

@@ -8,8 +8,8 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from core.errors import BadInput, CloudMetricsError, Unavailable
 from core.rollups import LiveNotice
@@ -152,9 +152,11 @@ class LiveStream:
             return dict(zip(wanted, asking.result(), strict=True))
         finally:
             asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
 
     async def _answer(self, index: int) -> Shown:
         while True:
+            at = datetime.now(UTC)
             try:
                 async with AsyncExitStack() as held:
                     for place in self._places:
@@ -168,9 +170,9 @@ class LiveStream:
                     raise
                 # One question that cannot be answered must not end the others of its screen.
                 old = self.log.shown[index]
-                return Shown(old.columns, old.from_, old.to, Fault(error.code, error.message))
+                return replace(old, fault=Fault(error.code, error.message))
             self._fresh[index] = answer.fresh_until
-            return Shown.of(answer)
+            return Shown.of(answer, at)
 
     def _silence(self) -> float:
         """Seconds until readers are owed a frame."""

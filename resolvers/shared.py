@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -93,7 +93,7 @@ async def answer_shared(
 
 async def shared_frames(
     context: Context, range: Range, filters: Sequence[DimensionFilter], resume_from: str | None
-) -> AsyncIterator[Frame]:
+) -> AsyncGenerator[Frame, None]:
     """A shared question as it changes. When it is edited, a GAP and what it is now follow.
 
     Raises:

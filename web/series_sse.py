@@ -155,7 +155,7 @@ class SeriesStreams:
 
 
 def _change(change: Change) -> dict[str, Any]:
-    told = {"index": change.index, "from": change.from_, "to": change.to, "columns": change.json}
+    told: dict[str, Any] = {"index": change.index, "from": change.from_, "to": change.to, "columns": change.json}
     if change.fault is not None:
         told["fault"] = {"code": change.fault.code.upper(), "message": change.fault.message}
     return told
