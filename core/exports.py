@@ -90,14 +90,28 @@ class ExportFolder:
         return self.path / str(tenant_id)
 
     def file(self, tenant_id: UUID, job_id: UUID, suffix: str) -> Path:
-        """A finished file; `suffix` is one of our own, such as .zip."""
+        """A finished file; `suffix` is one of our own, such as .4711-a1b2.zip: which worker made it, and its form."""
         return self.of_tenant(tenant_id) / f"{job_id}{suffix}"
+
+    def finished(self, tenant_id: UUID, job_id: UUID, name: str) -> Path:
+        """The file that a job says it made.
+
+        Raises:
+            NotFound: it is no name of a file of that job.
+        """
+        if not name.startswith(f"{job_id}.") or "/" in name:
+            raise unknown_link()
+        return self.of_tenant(tenant_id) / name
 
     def work(self, tenant_id: UUID, job_id: UUID) -> Path:
         """Where a file's parts lie until it is finished, for the owner alone."""
         folder = self.of_tenant(tenant_id) / f"{job_id}.parts"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return folder
+
+    def remove_work(self, tenant_id: UUID, job_id: UUID) -> None:
+        """Removes the parts of a file that is finished."""
+        shutil.rmtree(self.of_tenant(tenant_id) / f"{job_id}.parts", ignore_errors=True)
 
     def remove_job(self, tenant_id: UUID, job_id: UUID) -> int:
         """Removes what a job made; how many files."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from core.metric_definitions import DefinedMetric
 from core.outcomes import Outcome
 from core.rollups import DIMENSIONS
 
@@ -14,13 +15,18 @@ class MetricKind(StrEnum):
 
     COUNT = "COUNT"
     SUM = "SUM"
+    AVG = "AVG"
+    MIN = "MIN"
+    MAX = "MAX"
     UNIQUE = "UNIQUE"
     PERCENTILE = "PERCENTILE"
+    RATE = "RATE"
     RATIO = "RATIO"
+    FORMULA = "FORMULA"
 
 
 class Part(StrEnum):
-    """The part of a `Summary` that a metric is computed from."""
+    """The part of a `Summary` that a built-in metric is computed from; a tenant's own has cells of its own."""
 
     COUNT = "count"
     BYTES = "bytes"
@@ -28,12 +34,14 @@ class Part(StrEnum):
     VISITORS = "visitors"
     SESSIONS = "sessions"
     DURATIONS = "durations"
+    DEFINED = "defined"
 
 
 @dataclass(frozen=True, slots=True)
 class MetricDefinition:
     """One metric. `event_types` None is all; `is_of_bots` counts bots only, whatever a question says of them. With an
-    `outcome` it counts what became of events instead, by the minute of their receipt."""
+    `outcome` it counts what became of events instead, by the minute of their receipt; `defined` is what a tenant's own
+    metric counts."""
 
     key: str
     kind: MetricKind
@@ -44,10 +52,13 @@ class MetricDefinition:
     is_of_bots: bool = False
     version: int = 1
     outcome: Outcome | None = None
+    defined: DefinedMetric | None = None
 
     @property
     def dimensions(self) -> tuple[str, ...]:
-        """What it may be grouped and filtered by."""
+        """What it may be grouped and filtered by; of a formula, what its metrics have in common, which is not here."""
+        if self.defined is not None:
+            return self.defined.aggregate.dimensions if self.defined.aggregate is not None else ()
         return EVENT_DIMENSIONS if self.outcome is None else INGEST_DIMENSIONS
 
 

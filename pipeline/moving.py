@@ -11,6 +11,8 @@ import logging
 from datetime import UTC, datetime
 from uuid import UUID
 
+import asyncpg
+
 from core.database import Database
 from core.queries import named
 from core.retention import Retention
@@ -39,18 +41,26 @@ class EventMover:
         self._retention = retention
 
     async def move_all(self, now: datetime | None = None) -> int:
-        """How many events went to where they belong, or were dropped since their tier keeps none so old."""
+        """How many events went to where they belong, or were dropped since their tier keeps none so old.
+
+        Raises:
+            DatabaseUnavailable: it is away; what went before that has gone.
+        """
         async with self._database.as_writer() as session:
             waiting = await session.fetch(LIST_MOVING)
-        moved = 0
-        for row in waiting:
-            tenant_id, count = row["id"], 0
-            while (bite := await self._bite(tenant_id, row["moving_since"], now or datetime.now(UTC))) is not None:
+        return sum([await self._move(row["id"], row["moving_since"], now or datetime.now(UTC)) for row in waiting])
+
+    async def _move(self, tenant_id: UUID, since: datetime, now: datetime) -> int:
+        """How many of one tenant's went; what the database refuses of them waits, and keeps no other tenant."""
+        count, extra = 0, {"action": "move_events", "tenant": str(tenant_id)}
+        try:
+            while (bite := await self._bite(tenant_id, since, now)) is not None:
                 count += bite
-            moved += count
-            if count:
-                log.info("events moved", extra={"action": "move_events", "tenant": str(tenant_id), "events": count})
-        return moved
+        except asyncpg.PostgresError:
+            log.exception("events of a tenant cannot be moved, and are tried again", extra=extra)
+        if count:
+            log.info("events moved", extra={**extra, "events": count})
+        return count
 
     async def _bite(self, tenant_id: UUID, since: datetime, now: datetime) -> int | None:
         """How many events of one day went; None: there are no more, or another process moves them."""
@@ -62,12 +72,13 @@ class EventMover:
             tier = Tier(held["tier"])
             kept_since = self._retention[tier].since(None, now)
             span = await session.fetchrow(NEXT_TO_MOVE, tenant_id, tier.value, BITE)
-            if span is None or span["first"] is None:
+            if span is None:
                 await session.execute(HAS_MOVED, tenant_id, since)
                 return None
             is_kept = kept_since is None or span["last"] >= kept_since
             if is_kept:
                 await session.execute(ENSURE_PARTITION, tier.value, span["first"].date())
             query = MOVE if is_kept else DROP
-            status = await session.execute(query, tenant_id, tier.value, span["first"], span["last"])
+            place = (span["first"], span["last"], span["last_id"])
+            status = await session.execute(query, tenant_id, tier.value, *place)
         return int(status.split()[-1])

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from core.filters import DimensionFilter
 from query.calendar import covered
-from query.question import DimensionFilter, MetricQuestion, bad, check_question
+from query.question import MetricQuestion, bad, check_question
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,8 @@ class Parts:
                 return self._uniques()
             case MetricKind.PERCENTILE:
                 return self._quantile((percentile or 50.0) / 100)
+            case _:
+                raise ValueError(f"no built-in metric is of kind {definition.kind}")
 
     def _uniques(self) -> int:
         if self.exact:

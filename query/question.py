@@ -9,6 +9,7 @@ from enum import StrEnum
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from core.errors import BadInput
+from core.filters import NUMERIC_OPS, DimensionFilter, FilterOp
 from core.metrics import BUILT_IN, EVENT_DIMENSIONS, MetricDefinition, MetricKind
 
 ALL_DIMENSIONS = EVENT_DIMENSIONS
@@ -37,33 +38,6 @@ class Interval(StrEnum):
     DAY = "DAY"
     WEEK = "WEEK"
     MONTH = "MONTH"
-
-
-class FilterOp(StrEnum):
-    """How a dimension is compared."""
-
-    EQ = "EQ"
-    NE = "NE"
-    IN = "IN"
-    NOT_IN = "NOT_IN"
-    CONTAINS = "CONTAINS"
-    PREFIX = "PREFIX"
-    GT = "GT"
-    GTE = "GTE"
-    LT = "LT"
-    LTE = "LTE"
-
-
-NUMERIC_OPS = frozenset({FilterOp.GT, FilterOp.GTE, FilterOp.LT, FilterOp.LTE})
-
-
-@dataclass(frozen=True, slots=True)
-class DimensionFilter:
-    """One condition; several are all to hold."""
-
-    dimension: str
-    op: FilterOp
-    values: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

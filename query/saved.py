@@ -9,17 +9,9 @@ from typing import Any
 import msgspec
 
 from core.errors import BadInput
+from core.filters import DimensionFilter, FilterOp
 from query.calendar import checked_interval
-from query.question import (
-    DEFAULT_LIMIT,
-    DEFAULT_PERCENTILES,
-    DimensionFilter,
-    FilterOp,
-    Interval,
-    MetricQuestion,
-    bad,
-    check_question,
-)
+from query.question import DEFAULT_LIMIT, DEFAULT_PERCENTILES, Interval, MetricQuestion, bad, check_question
 
 
 class SavedRange(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):

@@ -9,12 +9,12 @@ import msgspec
 
 from core.database import Database
 from core.errors import BadInput
+from core.filters import DimensionFilter
 from core.metrics import Part
 from core.queries import Query, named
 from core.tenancy import TenantId
 from query.parts import Parts, PartsRow
 from query.planner import Plan
-from query.question import DimensionFilter
 
 FROM_ROLLUP = named("series", "from_rollup")
 FROM_RAW = named("series", "from_raw")

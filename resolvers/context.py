@@ -15,6 +15,7 @@ from core.eventlog import EventLog
 from core.ingest import Ingest
 from core.keys import ApiKey
 from core.live import LiveBroadcast
+from core.metric_catalog import MetricCatalog
 from core.ratelimit import Allowance
 from core.refused_writes import RefusedWrites
 from core.settings import Settings
@@ -36,6 +37,7 @@ class Backends:
     settings: Settings
     database: Database
     log: EventLog
+    metrics: MetricCatalog
     engine: QueryEngine
     ingest: Ingest
     live: LiveBroadcast

@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from core.errors import NotFound, PermissionDenied
+from core.filters import DimensionFilter
 from core.questions import KIND as QUESTION
 from core.questions import Question
 from core.shares import ShareGrant
 from query.answer import Answer
 from query.frames import Frame
 from query.narrowing import Range, narrowed
-from query.question import DimensionFilter, MetricQuestion
+from query.question import MetricQuestion
 from query.saved import read_filters
 from resolvers.context import Context, Loaders
 from resolvers.questions import load_question, query_of

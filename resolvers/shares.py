@@ -10,6 +10,7 @@ from uuid import UUID
 from core.access import grantees_of
 from core.database import Database
 from core.errors import BadInput
+from core.filters import DimensionFilter, FilterOp
 from core.questions import KIND as QUESTION
 from core.questions import Question
 from core.shares import (
@@ -24,7 +25,7 @@ from core.shares import (
 )
 from core.tenancy import TenantId
 from query.narrowing import Range
-from query.question import DimensionFilter, FilterOp, check_question
+from query.question import check_question
 from query.saved import check_saved, write_filters
 from resolvers.context import Context
 from resolvers.global_ids import missing, parse_global_id, uuid_of

@@ -8,20 +8,14 @@ from typing import Any, cast
 import strawberry
 from strawberry import Info
 
+from core.filters import DimensionFilter, FilterOp
 from core.metrics import MetricDefinition, MetricKind
 from core.permissions import Permission
 from query.answer import Answer, Columns
 from query.answer import Series as SeriesColumns
 from query.narrowing import Range
 from query.planner import Source
-from query.question import (
-    DEFAULT_LIMIT,
-    DEFAULT_PERCENTILES,
-    DimensionFilter,
-    FilterOp,
-    Interval,
-    MetricQuestion,
-)
+from query.question import DEFAULT_LIMIT, DEFAULT_PERCENTILES, Interval, MetricQuestion
 from resolvers.context import Context
 from resolvers.global_ids import global_id
 from resolvers.series import answer_series
@@ -35,9 +29,14 @@ MetricKindType = enum_of(
     "How a metric's value follows from what it counts.",
     COUNT="How many events.",
     SUM="The sum of a value.",
+    AVG="The mean of a value; null of nothing.",
+    MIN="The least of a value; null of nothing.",
+    MAX="The greatest of a value; null of nothing.",
     UNIQUE="How many different values: a sketch, within 1.6 % (one standard error), exact when few.",
     PERCENTILE="The values below which so many percent lie: a sketch, within 1.3 % of rank.",
+    RATE="Events, or the sum of a value, in a unit of time.",
     RATIO="How large a part of the events, 0 to 1.",
+    FORMULA="Computed from other metrics.",
 )
 IntervalType = enum_of(
     Interval,

@@ -95,7 +95,7 @@ class ExportDownloads:
         span = span_of(request.headers.get("range", ""), request.headers.get("if-range", ""), etag, size)
         headers = {
             "Content-Length": str(span.end - span.start),
-            "Content-Disposition": f'attachment; filename="{path.name}"',
+            "Content-Disposition": f'attachment; filename="{link.job_id}{path.suffix}"',
             "Accept-Ranges": "bytes",
             "ETag": etag,
             # Whoever finds the link in a cache or in a log of another site must not have the file by it.
@@ -145,7 +145,7 @@ class ExportDownloads:
             raise unknown_link()
         if not await is_here_to_stay(database, tenant_id):
             raise unknown_link()
-        path = self._folder.file(link.tenant_id, link.job_id, Path(str(job.result["file"])).suffix)
+        path = self._folder.finished(link.tenant_id, link.job_id, str(job.result["file"]))
         try:
             file = await asyncio.to_thread(path.open, "rb")
         except (FileNotFoundError, IsADirectoryError):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from core.errors import TooMany, Unauthenticated
 from core.ingest import Ingest
+from core.metric_catalog import MetricCatalog
 from core.ratelimit import Allowance
 from core.retention import Retention
 from core.shares import cost_budget, is_share_token, rows_budget
@@ -39,6 +40,7 @@ class GraphQLDoor:
             settings=services.settings,
             database=services.database,
             log=services.log,
+            metrics=MetricCatalog(services.database),
             engine=QueryEngine(services.database, Retention.of(services.settings), Freshness(services.log).fresh_until),
             ingest=ingest,
             live=services.live,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -30,12 +31,13 @@ BEFORE_ALL = -(2**63)
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where an export is: behind which entry, and how long the file was then."""
+    """Where an export is: behind which entry, in whose file (each worker has its own), and how long that was then."""
 
     sequence: int = BEFORE_ALL
     id: UUID = UUID(int=0)
     bytes: int = 0
     rows: int = 0
+    holder: str = ""
 
 
 async def export_audit_log(lease: Lease, parts: JobParts) -> Mapping[str, Any]:
@@ -47,20 +49,19 @@ async def export_audit_log(lease: Lease, parts: JobParts) -> Mapping[str, Any]:
     job, place = lease.job, msgspec.convert(lease.job.place, Place)
     await require_tenant(parts, job)
     form, wanted = job.arguments["format"], filter_of(job.arguments)
-    work = parts.folder.work(job.tenant_id, job.id) / "entries"
-    await asyncio.to_thread(_begin, work, place.bytes, form)
+    folder = parts.folder.work(job.tenant_id, job.id)
+    work = folder / f"entries.{lease.holder}"
+    await asyncio.to_thread(_begin, work, folder / f"entries.{place.holder}", place.bytes, form)
     async for bite in in_order(parts.database, job.tenant_id, (place.sequence, place.id)):
         check_room(work.parent, place.bytes)
         kept = [entry for entry in bite if wanted.matches(entry)]
         size = await asyncio.to_thread(_append, work, kept, form)
-        place = Place(bite[-1].sequence, bite[-1].id, size, place.rows + len(kept))
+        place = Place(bite[-1].sequence, bite[-1].id, size, place.rows + len(kept), lease.holder)
         await lease.note(0.5, f"{place.rows} entries", msgspec.to_builtins(place))
         failpoints.reached("export_part")
     await require_tenant(parts, job)
-    target = parts.folder.file(job.tenant_id, job.id, SUFFIXES[form])
-    result = await asyncio.to_thread(finished, work, target, {"audit_log": place.rows})
-    await asyncio.to_thread(work.parent.rmdir)
-    return result
+    target = parts.folder.file(job.tenant_id, job.id, f".{lease.holder}{SUFFIXES[form]}")
+    return await asyncio.to_thread(finished, work, target, {"audit_log": place.rows})
 
 
 def filter_of(arguments: Mapping[str, Any]) -> AuditFilter:
@@ -72,8 +73,11 @@ def filter_of(arguments: Mapping[str, Any]) -> AuditFilter:
     return AuditFilter(arguments.get("actor"), arguments.get("action"), arguments.get("subject"), **moments)
 
 
-def _begin(path: Path, size: int, form: str) -> None:
-    """The file as it was when the place was noted; what was written after it comes again."""
+def _begin(path: Path, former: Path, size: int, form: str) -> None:
+    """A file of this worker's with what the former one had when the place was noted; what it wrote after that comes
+    again."""
+    if size:
+        shutil.copyfile(former, path)
     with open(path, "ab") as file:
         file.truncate(size)
         if size == 0 and form == CSV:

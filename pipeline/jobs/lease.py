@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from core.database import Database
+from core.database import Database, Session
 from core.errors import Unavailable
 from core.jobs import Job, JobState, job_of
 from core.queries import named
@@ -39,7 +39,8 @@ class Lease:
 
     def __init__(self, database: Database, job: Job, holder: str) -> None:
         self._database = database
-        self._holder = holder
+        # Names what this worker alone writes: one that was frozen and thaws must not write into its successor's files.
+        self.holder = holder
         self.job = job
 
     @classmethod
@@ -80,16 +81,16 @@ class Lease:
 
     async def end(
         self,
+        session: Session,
         state: JobState,
         *,
         result: Mapping[str, Any] | None = None,
         error: str = "",
         expires_at: datetime | None = None,
     ) -> bool:
-        """Ends the job; whether it was still this worker's."""
+        """Ends the job within a transaction; whether it was still this worker's."""
         text = msgspec.json.encode(result or {}).decode()
-        async with self._database.as_writer() as session:
-            row = await session.fetchrow(END, *self._key(), state.value, text, error[:2000], expires_at)
+        row = await session.fetchrow(END, *self._key(), state.value, text, error[:2000], expires_at)
         return row is not None
 
     async def give_back(self, begins_at: datetime, *, is_counted: bool) -> None:
@@ -98,7 +99,7 @@ class Lease:
             await session.fetchrow(GIVE_BACK, *self._key(), begins_at, is_counted)
 
     def _key(self) -> tuple[Any, ...]:
-        return self.job.tenant_id, self.job.id, self._holder
+        return self.job.tenant_id, self.job.id, self.holder
 
 
 def _go_on(row: Any) -> None:

@@ -140,20 +140,21 @@ class JobRunner:
     async def _end(
         self, lease: Lease, state: JobState, *, result: Mapping[str, Any] | None = None, error: str = ""
     ) -> None:
-        """Ends a job and tells its tenant's audit trail; a job that made no file leaves none."""
+        """Ends a job and tells its tenant's audit trail, both or neither; a job that made no file leaves none."""
         job = lease.job
         is_export = job.kind is not JobKind.DELETE_TENANT
         is_done = state is JobState.DONE
         expires_at = datetime.now(UTC) + KEPT if is_export and is_done else None
-        is_own = await lease.end(state, result=result, error=error, expires_at=expires_at)
-        if not is_own:
-            return
-        if is_export and not is_done:
-            await asyncio.to_thread(self._parts.folder.remove_job, job.tenant_id, job.id)
         author = Author.operator(job.tenant_id, f"job:{job.id}")
         diff = {"kind": job.kind.value, "asked_by": job.asked_by, "error": error, "rows": (result or {}).get("rows")}
         async with self._parts.database.as_tenant(job.tenant_id, is_write=True) as session:
+            if not await lease.end(session, state, result=result, error=error, expires_at=expires_at):
+                return
             await audit(session, author, f"job.{state.value}", str(job.id), diff)
+        if is_export:
+            # Only now: whoever finds its job another's leaves the files to that one.
+            remove = self._parts.folder.remove_work if is_done else self._parts.folder.remove_job
+            await asyncio.to_thread(remove, job.tenant_id, job.id)
 
 
 def _later(failures: int) -> datetime:

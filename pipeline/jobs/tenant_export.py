@@ -40,13 +40,31 @@ FORMAT = "cloudmetrics-export-1"
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where an export is: so many tables are done, and of the next one the rows up to `after`."""
+    """Where an export is: so many tables are done, and of the next one the rows up to `after`. `written`: which worker
+    wrote the parts up to which number; each has files of its own."""
 
     tables: int = 0
     after: list[str] | None = None
-    parts: int = 0
+    written: list[tuple[str, int]] = []
     rows: int = 0
     bytes: int = 0
+
+    @property
+    def parts(self) -> int:
+        """How many there are."""
+        return self.written[-1][1] if self.written else 0
+
+    def with_part(self, holder: str) -> list[tuple[str, int]]:
+        """Who has written what, once this worker has written one more."""
+        former = self.written[:-1] if self.written and self.written[-1][0] == holder else self.written
+        return [*former, (holder, self.parts + 1)]
+
+    def names(self) -> list[str]:
+        """The names of all parts, in their order, without an ending."""
+        numbers = range(1, self.parts + 1)
+        return [
+            part_name(number, next(holder for holder, last in self.written if number <= last)) for number in numbers
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +76,10 @@ class Part:
     rows: int
     bytes: int
     sha256: str
+
+
+def part_name(number: int, holder: str) -> str:
+    return f"{number:06}.{holder}"
 
 
 async def export_tenant(lease: Lease, parts: JobParts) -> Mapping[str, Any]:
@@ -86,11 +108,11 @@ async def export_tenant(lease: Lease, parts: JobParts) -> Mapping[str, Any]:
         "audit_head": {"sequence": head.sequence, "hash": head.hash.hex()} if head else None,
         "left_out": LEFT_OUT | dict.fromkeys(unwanted, "not asked for") | secrets,
     }
-    target = parts.folder.file(job.tenant_id, job.id, SUFFIX)
-    result = await asyncio.to_thread(_pack, folder, place.parts, manifest, [table.name for table in tables], target)
+    target = parts.folder.file(job.tenant_id, job.id, f".{lease.holder}{SUFFIX}")
+    names = [table.name for table in tables]
+    result = await asyncio.to_thread(_pack, folder, place.names(), manifest, names, target)
     # It may have been asked to end while the archive was packed: then there is nothing to hand out.
     await require_tenant(parts, job)
-    await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
     return result
 
 
@@ -111,8 +133,9 @@ def check_room(folder: Path, taken: int) -> None:
 
 async def _write_part(lease: Lease, parts: JobParts, tables: list[Table], place: Place, folder: Path) -> Place:
     """The next part of the table whose turn it is; where the export stands then."""
-    table, after, number = tables[place.tables], place.after, place.parts + 1
-    path, size, rows = folder / f"{number:06}.jsonl.gz", 0, 0
+    table, after = tables[place.tables], place.after
+    name, size, rows = part_name(place.parts + 1, lease.holder), 0, 0
+    path = folder / f"{name}.jsonl.gz"
     with open(path, "wb") as file, gzip.GzipFile(fileobj=file, mode="wb", compresslevel=6, mtime=0) as packed:
         while True:
             found = await table.read(parts.database, lease.job.tenant_id, after)
@@ -124,9 +147,9 @@ async def _write_part(lease: Lease, parts: JobParts, tables: list[Table], place:
             if after is None or rows >= PART_ROWS or size >= PART_BYTES:
                 break
     part = await asyncio.to_thread(_finish_part, path, table.name, rows)
-    (folder / f"{number:06}.json").write_bytes(msgspec.json.encode(part))
+    (folder / f"{name}.json").write_bytes(msgspec.json.encode(part))
     done = place.tables + (after is None)
-    moved = Place(done, after, number, place.rows + rows, place.bytes + part.bytes)
+    moved = Place(done, after, place.with_part(lease.holder), place.rows + rows, place.bytes + part.bytes)
     share = (done + (0.5 if after else 0.0)) / len(tables)
     await lease.note(0.9 * share, f"{moved.rows} rows, at {table.name}", msgspec.to_builtins(moved))
     return moved
@@ -137,14 +160,12 @@ def _finish_part(path: Path, table: str, rows: int) -> Part:
         os.fsync(file.fileno())
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         size = file.tell()
-    return Part(table, f"{table}/{path.name}", rows, size, digest)
+    return Part(table, f"{table}/{path.name.partition('.')[0]}.jsonl.gz", rows, size, digest)
 
 
-def _pack(folder: Path, count: int, manifest: dict[str, Any], tables: list[str], target: Path) -> dict[str, Any]:
+def _pack(folder: Path, names: list[str], manifest: dict[str, Any], tables: list[str], target: Path) -> dict[str, Any]:
     """Packs parts and manifest, whole or not at all; what the job's result says."""
-    found = [
-        msgspec.json.decode((folder / f"{number:06}.json").read_bytes(), type=Part) for number in range(1, count + 1)
-    ]
+    found = [msgspec.json.decode((folder / f"{name}.json").read_bytes(), type=Part) for name in names]
     rows = dict.fromkeys(tables, 0)
     for part in found:
         rows[part.table] += part.rows
@@ -152,9 +173,9 @@ def _pack(folder: Path, count: int, manifest: dict[str, Any], tables: list[str],
     fresh = target.with_suffix(".new")
     with zipfile.ZipFile(fresh, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr("manifest.json", text)
-        for number, part in enumerate(found, 1):
+        for name, part in zip(names, found, strict=True):
             if part.rows:
-                archive.write(folder / f"{number:06}.jsonl.gz", part.name)
+                archive.write(folder / f"{name}.jsonl.gz", part.name)
     return finished(fresh, target, rows)
 
 

@@ -85,3 +85,12 @@ GRANT INSERT (id, name, home_tenant_id, asserted_email) ON people TO cm_app;
 GRANT UPDATE (name, asserted_email) ON people TO cm_app;
 -- Which tenant a sign-in is of, before it is known.
 GRANT SELECT (tenant_id, id, kind, name, is_enabled) ON sign_in_connections TO cm_doorkeeper;
+
+-- Metrics are defined by the application, counted and backfilled by workers.
+GRANT SELECT, INSERT ON metrics, metric_versions TO cm_app;
+GRANT UPDATE (unit, description, kind, version, revision, updated_at, updated_by, archived_at) ON metrics TO cm_app;
+GRANT UPDATE (counts_until) ON metric_versions TO cm_app;
+GRANT SELECT ON metric_1m, metric_5m, metric_1h TO cm_app;
+GRANT SELECT ON metrics, metric_versions TO cm_writer;
+GRANT UPDATE (ready_at) ON metric_versions TO cm_writer;
+GRANT SELECT, INSERT, UPDATE, DELETE ON metric_1m, metric_5m, metric_1h TO cm_writer;

@@ -9,7 +9,8 @@ BEGIN
     FOREACH name IN ARRAY ARRAY['tenants', 'api_keys', 'api_key_secrets', 'audit_log', 'events', 'events_free',
         'events_pro', 'events_enterprise', 'events_self_hosted', 'event_ids', 'rollup_1m', 'rollup_5m', 'rollup_1h',
         'daily_usage', 'dead_letters', 'month_quota', 'members', 'sessions', 'ingest_1m', 'ingest_1h', 'invitations',
-        'outbox', 'questions', 'share_links', 'audit_heads', 'jobs',
+        'outbox', 'questions', 'share_links', 'audit_heads', 'jobs', 'metrics', 'metric_versions', 'metric_1m', 'metric_5m',
+        'metric_1h',
         'sign_in_connections', 'sign_in_identities', 'sign_in_attempts', 'saml_assertions']
     LOOP
         -- The tables by class are there in the plain store only.
@@ -26,7 +27,7 @@ BEGIN
     END LOOP;
     FOREACH name IN ARRAY ARRAY['tenants', 'events', 'event_ids', 'rollup_1m', 'rollup_5m', 'rollup_1h',
         'daily_usage', 'dead_letters', 'ingest_1m', 'ingest_1h', 'outbox', 'questions', 'share_links', 'jobs',
-        'sessions', 'invitations']
+        'sessions', 'invitations', 'metrics', 'metric_versions', 'metric_1m', 'metric_5m', 'metric_1h']
     LOOP
         EXECUTE format('CREATE POLICY writer ON %I TO cm_writer USING (true) WITH CHECK (true)', name);
     END LOOP;

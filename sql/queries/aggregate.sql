@@ -3,7 +3,7 @@
 -- staging_tables()
 -- Where a batch lands by COPY before the keys decide what is new (`place` is a row's number in the batch), and where
 -- changed rollup rows do (`resolution` is 1m, 5m or 1h).
-CREATE TEMP TABLE IF NOT EXISTS staged_events (LIKE events, place integer NOT NULL) ON COMMIT DELETE ROWS;
+CREATE TEMP TABLE IF NOT EXISTS staged_events (LIKE events INCLUDING DEFAULTS, place integer NOT NULL) ON COMMIT DELETE ROWS;
 CREATE TEMP TABLE IF NOT EXISTS staged_rollups (LIKE rollup_1m, resolution text NOT NULL) ON COMMIT DELETE ROWS;
 
 -- read_offset(consumer, topic, partition)

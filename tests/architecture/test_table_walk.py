@@ -38,6 +38,7 @@ VALUES: dict[str, dict[str, Any]] = {
     "members": {"role": "viewer"},
     "events": {"retention_class": "self_hosted"},
     "invitations": {"role": "viewer"},
+    "metrics": {"kind": "COUNT"},
     "share_links": {"object_kind": "question"},
     "jobs": {"kind": "export_tenant", "state": "done"},
     "sign_in_connections": {"kind": "oidc", "default_role": "viewer"},

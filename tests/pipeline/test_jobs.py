@@ -210,8 +210,8 @@ async def test_an_export_whose_worker_is_killed_is_taken_up_where_it_was(
     job = await export(database, tenant)
     await killed(process("export_part:6"))
     (halted,) = await find_jobs(database, tenant.id, [job.id])
-    assert halted is not None and halted.state is JobState.RUNNING and halted.place["parts"] == 6
-    part = parts.folder.work(tenant.id, job.id) / "000006.jsonl.gz"
+    assert halted is not None and halted.state is JobState.RUNNING and halted.place["written"][0][1] == 6
+    (part,) = parts.folder.work(tenant.id, job.id).glob("000006.*.jsonl.gz")
     written = part.stat().st_mtime_ns
     second = process()
     while not (done := await asyncio.wait_for(ended(database, job), SECONDS)):
@@ -429,9 +429,38 @@ async def test_a_job_is_run_by_one_worker_at_a_time_and_a_frozen_one_finds_it_go
     assert second is not None and second.job.id == job.id
     with pytest.raises(LeaseLost):
         await first.note(0.5, "late", {})
-    assert not await first.end(JobState.DONE, result={})
-    await second.note(0.5, "going on", {"parts": 1})
-    assert await second.end(JobState.DONE, result={"rows": {}})
+    async with database.as_writer() as session:
+        assert not await first.end(session, JobState.DONE, result={})
+    await second.note(0.5, "going on", {"rows": 1})
+    async with database.as_writer() as session:
+        assert await second.end(session, JobState.DONE, result={"rows": {}})
+
+
+@pytest.mark.parametrize("kind", [JobKind.EXPORT_TENANT, JobKind.EXPORT_AUDIT_LOG])
+async def test_a_worker_that_thaws_spoils_nothing_of_its_successors_file(
+    parts: JobParts, database: Database, tenant: Tenant, kind: JobKind
+) -> None:
+    """Both write all of it, one beside the other; what the successor tells of its file is so."""
+    arguments = {"format": "json_lines"} if kind is JobKind.EXPORT_AUDIT_LOG else {}
+    await ask_export(database, Author.operator(tenant.id), kind, arguments)
+    first = await Lease.claim(database)
+    async with database.as_writer() as session:
+        await session.execute(STATEMENTS["end_leases"])
+    second = await Lease.claim(database)
+    assert first is not None and second is not None
+
+    async def thawed(*_: object) -> None:
+        """Its notes are refused, and come too late to keep it from writing."""
+
+    first.note = thawed  # type: ignore[method-assign]
+    result, _ = await asyncio.gather(HANDLERS[kind](second, parts), HANDLERS[kind](first, parts))
+    async with database.as_writer() as session:
+        assert await second.end(session, JobState.DONE, result=result)
+    assert result is not None
+    file = parts.folder.finished(tenant.id, second.job.id, result["file"])
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == result["sha256"]
+    if kind is JobKind.EXPORT_TENANT:
+        contents(file)
 
 
 async def test_a_job_that_never_gets_further_is_given_up(parts: JobParts, database: Database, tenant: Tenant) -> None:

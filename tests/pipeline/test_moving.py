@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
+import asyncpg
 import msgspec
 import pytest
 
@@ -171,6 +172,40 @@ async def test_events_move_in_bites_and_two_movers_do_not_meet(
     assert await classes(stored, free) == {"pro": 33}
     assert await classes(stored, tenant) == {"self_hosted": 3}
     assert await run(stored, MOVING, free) is False
+
+
+async def test_many_events_of_one_timestamp_move_in_bites_too(
+    database: Database, log: ValkeyLog, stored: Stored, mover: EventMover, free: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(moving, "BITE", 4)
+    at_once = [enriched(timestamp_ms=NOW_MS - DAY_MS) for _ in range(11)]
+    await Import(database, log, free, [*at_once, *history(2)]).send(Tier.FREE)
+    changed = await change(database, free, Tier.PRO)
+    since = await run(stored, "SELECT moving_since FROM tenants WHERE id = $1", free)
+    assert isinstance(since, datetime) and changed.tier is Tier.PRO
+    bites = []
+    while (bite := await mover._bite(free.id, since, NOW)) is not None:
+        bites.append(bite)
+    assert bites == [3, 4, 4, 3]
+    assert await classes(stored, free) == {"pro": 14}
+
+
+async def test_what_cannot_be_moved_of_one_tenant_keeps_no_other(
+    database: Database, log: ValkeyLog, stored: Stored, settings: Settings, free: Tenant
+) -> None:
+    class Stuck(EventMover):
+        async def _bite(self, tenant_id: UUID, since: datetime, now: datetime) -> int | None:
+            if tenant_id == free.id:
+                raise asyncpg.QueryCanceledError("canceling statement due to statement timeout")
+            return await super()._bite(tenant_id, since, now)
+
+    other = await accounts.create_tenant(database, slug=f"free-{uuid4()}", name="", tier=Tier.FREE)
+    for each in (free, other):
+        await Import(database, log, each, history(1)).send(Tier.FREE)
+        await change(database, each, Tier.PRO)
+    assert await Stuck(database, Retention.of(settings)).move_all(NOW) == 3
+    assert await classes(stored, free) == {"free": 3} and await classes(stored, other) == {"pro": 3}
+    assert await run(stored, MOVING, free) is True
 
 
 async def test_counting_goes_on_while_tiers_change_and_loses_and_doubles_nothing(

@@ -19,6 +19,7 @@ from core.database import Database
 from core.errors import BadInput
 from core.eventlog import Offset, Partition
 from core.events import EnrichedEvent
+from core.filters import DimensionFilter, FilterOp
 from core.metrics import BUILT_IN, MetricKind, Part
 from core.retention import Retention
 from core.settings import Settings
@@ -30,7 +31,7 @@ from pipeline.store import Store
 from query.answer import OTHER, Answer
 from query.calendar import buckets_of
 from query.engine import QueryEngine
-from query.question import ALL_DIMENSIONS, DimensionFilter, FilterOp, Interval, MetricQuestion
+from query.question import ALL_DIMENSIONS, Interval, MetricQuestion
 from tests.pipeline.builders import batch_of, enriched
 
 ON_BOTH_STORES = True

@@ -11,6 +11,7 @@ import pytest
 
 from core.database import Database
 from core.errors import BadInput
+from core.filters import DimensionFilter, FilterOp
 from core.ingest_counts import add_counts
 from core.metrics import BUILT_IN
 from core.outcomes import LAG_SECONDS, IngestCell, Outcome, cell_of
@@ -20,7 +21,7 @@ from core.tenancy import Tenant
 from query.answer import OTHER, Answer
 from query.engine import QueryEngine
 from query.planner import Source
-from query.question import DimensionFilter, FilterOp, Interval, MetricQuestion
+from query.question import Interval, MetricQuestion
 
 START = datetime(2026, 3, 28, 22, tzinfo=UTC)  # the clocks of Berlin change within
 HOURS = 12

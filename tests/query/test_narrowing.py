@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import BadInput
+from core.filters import DimensionFilter, FilterOp
 from query.calendar import buckets_of, covered
 from query.narrowing import Range, narrowed
-from query.question import ALL_DIMENSIONS, DimensionFilter, FilterOp, Interval, MetricQuestion
+from query.question import ALL_DIMENSIONS, Interval, MetricQuestion
 
 NOW = datetime(2026, 1, 15, 12, 34, 56, tzinfo=UTC)
 LOCKED = (DimensionFilter("country", FilterOp.EQ, ("DE",)),)

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from core.errors import BadInput
-from query.question import DimensionFilter, FilterOp, Interval, MetricQuestion
+from core.filters import DimensionFilter, FilterOp
+from query.question import Interval, MetricQuestion
 from query.saved import as_json, check_saved, read_filters, read_query, write_filters, write_query
 from schema.build import schema
 

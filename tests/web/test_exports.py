@@ -89,9 +89,10 @@ async def export(settings: Settings, superuser_url: str, tenant: Tenant, tmp_pat
         await made.sql(
             "INSERT INTO jobs (tenant_id, id, kind, state, asked_by, expires_at, result) "
             "VALUES ($1, $2, 'export_audit_log', 'done', 'test', now() + interval '1 day', "
-            """'{"file": "a.csv", "sha256": "abc"}')""",
+            "jsonb_build_object('file', $3::text, 'sha256', 'abc'))",
             tenant.id,
             job_id,
+            file.name,
         )
         yield made
 
