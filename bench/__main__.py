@@ -15,15 +15,18 @@ from typing import Any
 import uvloop
 
 from bench.case import Case, Size
-from bench.cases import ingest, pipeline
+from bench.cases import fanout, ingest, pipeline, relay
 from bench.machine import describe
-from bench.reports import freshness, growth, whole_way
+from bench.reports import freshness, growth, sockets, whole_way
 from bench.reports.report import Length, Report
 from bench.rounds import record_of, run_case
 
 RESULTS = Path(__file__).resolve().parent / "results.json"
-REPORTS: dict[str, Report] = {report.id: report for report in (whole_way.E1, freshness.E2, growth.GROWTH)}
-CASES: dict[str, Case] = {case.id: case for case in (ingest.I1, ingest.I2, pipeline.P1, pipeline.P2)}
+REPORTS: dict[str, Report] = {
+    report.id: report for report in (whole_way.E1, freshness.E2, growth.GROWTH, sockets.SOCKETS)
+}
+FANOUT = (fanout.F1, fanout.F2A, fanout.F2B, fanout.F3, relay.F4)
+CASES: dict[str, Case] = {case.id: case for case in (ingest.I1, ingest.I2, pipeline.P1, pipeline.P2, *FANOUT)}
 KNOWN = (*CASES, *REPORTS)
 
 

@@ -27,7 +27,9 @@ async def run_case(case: Case, size: Size, rounds: int, say: Say) -> Result:
                 other = await sides.other()
                 ours = await sides.ours()
             result.pairs.append((ours, other))
-            say(f"  round {number + 1}: {ours.rate:>9,.0f}/s against {other.rate:>9,.0f}/s = {result.ratios[-1]:.3f}")
+            unit = case.unit
+            pair = f"{ours.rate:>9,.0f}{unit} against {other.rate:>9,.0f}{unit}"
+            say(f"  round {number + 1}: {pair} = {result.ratios[-1]:.3f}")
     for line in lines_of(result):
         say(line)
     return result
@@ -36,19 +38,19 @@ async def run_case(case: Case, size: Size, rounds: int, say: Say) -> Result:
 def lines_of(result: Result) -> list[str]:
     """A case's score and costs as people read them."""
     case, record = result.case, record_of(result)
-    verdict = "reaches its goal" if record["median"] >= case.goal else "above its floor"
-    if record["median"] < case.floor:
+    verdict = "reaches its goal" if case.reaches(record["median"], case.goal) else "keeps its floor"
+    if not case.reaches(record["median"], case.floor):
         verdict = "MISSES ITS FLOOR"
     return [
         f"  median {record['median']:.3f}, best {record['best']:.3f}, worst {record['worst']:.3f}; "
         f"goal {case.goal:g}, floor {case.floor:g}: {verdict}",
-        *(f"  {side:<6}{_costs(record[side])}" for side in ("ours", "other")),
+        *(f"  {side:<6}{_costs(record[side], case.unit)}" for side in ("ours", "other")),
     ]
 
 
-def _costs(side: dict[str, Any]) -> str:
+def _costs(side: dict[str, Any], unit: str) -> str:
     costs = ", ".join(f"{name} {us:.1f}" for name, us in side["cpu_us_per_event"].items())
-    return f"{side['rate']:>9,.0f} events/s; CPU us an event: {costs}; its core {side['busy']:.0%} busy"
+    return f"{side['rate']:>9,.0f}{unit}; CPU us an event: {costs}; its core {side['busy']:.0%} busy"
 
 
 def record_of(result: Result) -> dict[str, Any]:
@@ -58,8 +60,8 @@ def record_of(result: Result) -> dict[str, Any]:
         "id": result.case.id,
         "title": result.case.title,
         "median": statistics.median(ratios),
-        "best": max(ratios),
-        "worst": min(ratios),
+        "best": min(ratios) if result.case.is_lower_better else max(ratios),
+        "worst": max(ratios) if result.case.is_lower_better else min(ratios),
         "goal": result.case.goal,
         "floor": result.case.floor,
         "rounds": len(ratios),

@@ -59,6 +59,9 @@ class FrameLog:
     def since(self, seq: int) -> list[Frame] | None:
         """The frames after one; None when some of them are no longer here, or it never was."""
         count = self.seq - seq
+        if count == 1 and self._frames:
+            # As every reader asks that is up to date; to walk to the end of a deque takes longer than to send a frame.
+            return [self._frames[-1][1]]
         if not 0 <= count <= len(self._frames):
             return None
         return [frame for _, frame in itertools.islice(self._frames, len(self._frames) - count, None)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from datetime import datetime
 from typing import cast
@@ -13,7 +13,8 @@ from strawberry import Info
 from core.permissions import Permission
 from query.frames import Change, Frame, FrameKind
 from resolvers.context import Context
-from resolvers.series import live_frames, live_key
+from resolvers.live_source import LiveSource
+from resolvers.series import live_key
 from resolvers.shared import shared_frames
 from schema.described import enum_of
 from schema.guarded import shown_to, subscription
@@ -92,22 +93,18 @@ class SeriesSetFrame:
 
 async def series(
     info: Info[Context, None], query: MetricQuery, resume_from: str | None = None
-) -> AsyncGenerator[SeriesFrame, None]:
+) -> AsyncIterator[SeriesFrame]:
     """A metric as it changes."""
     key = live_key(info.context, (query.to_domain(),))
-    async with aclosing(live_frames(info.context, key, resume_from)) as frames:
-        async for frame in frames:
-            yield cast(SeriesFrame, frame)
+    return cast(AsyncIterator[SeriesFrame], LiveSource(info.context, key, resume_from))
 
 
 async def series_set(
     info: Info[Context, None], queries: list[MetricQuery], resume_from: str | None = None
-) -> AsyncGenerator[SeriesSetFrame, None]:
+) -> AsyncIterator[SeriesSetFrame]:
     """Several metrics as they change."""
     key = live_key(info.context, [query.to_domain() for query in queries])
-    async with aclosing(live_frames(info.context, key, resume_from)) as frames:
-        async for frame in frames:
-            yield cast(SeriesSetFrame, frame)
+    return cast(AsyncIterator[SeriesSetFrame], LiveSource(info.context, key, resume_from))
 
 
 async def shared_series(

@@ -20,6 +20,7 @@ from schema.trusted import TrustedDocuments, TrustMode
 from web.auth.callers import Caller
 from web.freshness import Freshness
 from web.heavy import HeavyOperations
+from web.selections import Selections
 from web.services import Services
 
 
@@ -34,6 +35,7 @@ class GraphQLDoor:
             TrustMode(services.settings.trusted_documents), services.settings.trusted_documents_path
         )
         self.heavy = HeavyOperations()
+        self.selections = Selections()
         self._backends = Backends(
             settings=services.settings,
             database=services.database,
