@@ -54,7 +54,6 @@ def routes_of(services: Services, ingest: IngestDoor) -> list[BaseRoute]:
     graphql, sockets, health = GraphQLHttp(door), GraphQLSockets(door), Health(services)
     by_provider = ProviderSignIn(services)
     oidc, saml = OidcDoor(by_provider), SamlDoor(by_provider, services.saml)
-    streams = GraphQLStreams(door, graphql)
     sign_in, links = SignInDoor(services), LinkDoor(services)
     sdl = schema.as_str() + "\n"
 
@@ -69,9 +68,7 @@ def routes_of(services: Services, ingest: IngestDoor) -> list[BaseRoute]:
         Route("/graphql", graphql.options, methods=["OPTIONS"]),
         Route("/graphql", graphql.refuse, methods=["GET", "PUT", "DELETE", "PATCH"]),
         WebSocketRoute("/graphql", sockets.connect),
-        Route(DOORS["graphql_stream"], streams.post, methods=["POST"]),
-        Route(DOORS["graphql_stream"], streams.options, methods=["OPTIONS"]),
-        Route(DOORS["graphql_stream"], streams.refuse, methods=["GET", "PUT", "DELETE", "PATCH"]),
+        *GraphQLStreams(door, graphql).routes(DOORS["graphql_stream"]),
         *SeriesStreams(door, services.tickets).routes(),
         Route("/v1/events", ingest.post, methods=["POST"]),
         Route("/v1/events", ingest.options, methods=["OPTIONS"]),

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
 
 from core.errors import CloudMetricsError
 from core.networks import network_of
@@ -39,6 +40,14 @@ class GraphQLStreams:
         self._door = door
         self._http = http
         self._crowd = Crowd(what="GraphQL streams", remedy="use one WebSocket for many operations, or close one")
+
+    def routes(self, path: str) -> list[BaseRoute]:
+        """What answers at its path."""
+        return [
+            Route(path, self.post, methods=["POST"]),
+            Route(path, self.options, methods=["OPTIONS"]),
+            Route(path, self.refuse, methods=["GET", "PUT", "DELETE", "PATCH"]),
+        ]
 
     async def post(self, request: Request) -> Response:
         """Streams one operation's results."""

@@ -420,11 +420,12 @@ class Screen:
     def take(self, frame: Frame) -> None:
         last, self._last = self._last, frame
         self.seen.append(frame.kind.value)
+        is_next = last is not None and last.epoch == frame.epoch and frame.seq == last.seq + 1
         if frame.kind is FrameKind.SNAPSHOT:
-            # The whole comes first, or with a GAP before it, or as the first of an epoch that had no answer yet.
-            assert last is None or last.kind in (FrameKind.GAP, FrameKind.HEARTBEAT), (last, frame)
+            # Who joins between a stream's GAP and its SNAPSHOT has a whole already, and gets the next in its turn.
+            assert is_next or last is None or last.kind in (FrameKind.GAP, FrameKind.HEARTBEAT), (last, frame)
         elif last is not None and last.epoch == frame.epoch and frame.kind is not FrameKind.GAP:
-            assert frame.seq == last.seq + 1, (last, frame)
+            assert is_next, (last, frame)
         if frame.kind is not FrameKind.GAP:
             self.state = after_frame(self.state, frame)
 
