@@ -30,6 +30,7 @@ from tests.web.test_series_sse import QUERY, SAVE, bearer, graphql
 JAVASCRIPT = ROOT / "clients/javascript/frames.mjs"
 PYTHON = ROOT / "clients/python/cloudmetrics_frames.py"
 NODE = shutil.which("node")
+NEEDS_NODE = pytest.mark.skipif(NODE is None, reason="needs node")
 
 MERGE = """import { Screen } from '%s';
 const lines = (await import('fs')).readFileSync(0, 'utf8').trim().split('\\n');
@@ -107,7 +108,7 @@ def test_python_notices_a_frame_that_did_not_come() -> None:
     assert not screen.is_stale
 
 
-@pytest.mark.skipif(NODE is None, reason="needs node")
+@NEEDS_NODE
 @pytest.mark.parametrize("seed", range(5))
 async def test_javascript_merges_to_the_answer(seed: int) -> None:
     frames, answer = frames_of(seed)
@@ -138,7 +139,7 @@ async def web(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
         yield running
 
 
-@pytest.mark.parametrize("language", ["python", pytest.param("javascript", marks=pytest.mark.skipif(not NODE, reason="needs node"))])  # fmt: skip
+@pytest.mark.parametrize("language", ["python", pytest.param("javascript", marks=NEEDS_NODE)])
 async def test_a_client_follows_the_server_over_a_cut(
     language: str, web: Serving, database: Database, settings: Settings, tenant: Tenant
 ) -> None:
@@ -149,8 +150,8 @@ async def test_a_client_follows_the_server_over_a_cut(
         backends = web.services
 
     counting = Counting(database, tenant, Context())  # type: ignore[arg-type]
-    start = python(FOLLOW_PYTHON, web.url, secret, question) if language == "python" else node(FOLLOW, web.url, secret, question)  # fmt: skip
-    program = await start
+    start, text = (python, FOLLOW_PYTHON) if language == "python" else (node, FOLLOW)
+    program = await start(text, web.url, secret, question)
     assert program.stdout is not None
     try:
         async with asyncio.timeout(60):
