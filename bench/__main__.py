@@ -15,22 +15,19 @@ from typing import Any
 import uvloop
 
 from bench.case import Case, Size
-from bench.cases import dashboards, ingest, pipeline
+from bench.cases import dashboards, fanout, ingest, pipeline, relay
 from bench.machine import describe
-from bench.reports import freshness, growth, journeys, month, whole_way
+from bench.reports import freshness, growth, journeys, month, sockets, whole_way
 from bench.reports.report import Length, Report
 from bench.rounds import record_of, run_case
 
 RESULTS = Path(__file__).resolve().parent / "results.json"
 REPORTS: dict[str, Report] = {
-    report.id: report for report in (whole_way.E1, freshness.E2, growth.GROWTH, month.Q4, journeys.Q5)
+    report.id: report for report in (whole_way.E1, freshness.E2, growth.GROWTH, month.Q4, journeys.Q5, sockets.SOCKETS)
 }
-CASES: dict[str, Case] = {
-    case.id: case
-    for case in (
-        ingest.I1, ingest.I2, pipeline.P1, pipeline.P2, dashboards.Q1, dashboards.Q1_NODE, dashboards.Q2, dashboards.Q3,
-    )
-}  # fmt: skip
+SCREENS = (dashboards.Q1, dashboards.Q1_NODE, dashboards.Q2, dashboards.Q3)
+FANOUT = (fanout.F1, fanout.F2A, fanout.F2B, fanout.F3, relay.F4)
+CASES: dict[str, Case] = {case.id: case for case in (ingest.I1, ingest.I2, pipeline.P1, pipeline.P2, *SCREENS, *FANOUT)}
 KNOWN = (*CASES, *REPORTS)
 
 

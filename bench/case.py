@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One round of one side: events a second, CPU microseconds an event by process, the share of its core used."""
+    """One round of one side: events a second (or what else the case is of, in its unit), CPU microseconds an event by
+    process, the share of its core used."""
 
     rate: float
     cpu_us: dict[str, float]
@@ -37,14 +38,19 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """`goal` and `floor` are ratios of ours to the other's rate, of so many `unit` a second."""
+    """`goal` and `floor` are ratios of ours to the other's rate, of so many `unit`; of a time, less is better."""
 
     id: str
     title: str
     goal: float
     floor: float
     open: Callable[[Size], AbstractAsyncContextManager[Sides]]
-    unit: str = "events"
+    unit: str = "/s"
+    is_lower_better: bool = False
+
+    def reaches(self, ratio: float, mark: float) -> bool:
+        """Whether a ratio is as good as a goal or a floor."""
+        return ratio <= mark if self.is_lower_better else ratio >= mark
 
 
 @dataclass(slots=True)

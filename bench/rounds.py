@@ -27,7 +27,9 @@ async def run_case(case: Case, size: Size, rounds: int, say: Say) -> Result:
                 other = await sides.other()
                 ours = await sides.ours()
             result.pairs.append((ours, other))
-            say(f"  round {number + 1}: {ours.rate:>9,.1f}/s against {other.rate:>9,.1f}/s = {result.ratios[-1]:.3f}")
+            unit = case.unit
+            pair = f"{ours.rate:>9,.1f}{unit} against {other.rate:>9,.1f}{unit}"
+            say(f"  round {number + 1}: {pair} = {result.ratios[-1]:.3f}")
     for line in lines_of(result):
         say(line)
     return result
@@ -36,8 +38,8 @@ async def run_case(case: Case, size: Size, rounds: int, say: Say) -> Result:
 def lines_of(result: Result) -> list[str]:
     """A case's score and costs as people read them."""
     case, record = result.case, record_of(result)
-    verdict = "reaches its goal" if record["median"] >= case.goal else "above its floor"
-    if record["median"] < case.floor:
+    verdict = "reaches its goal" if case.reaches(record["median"], case.goal) else "keeps its floor"
+    if not case.reaches(record["median"], case.floor):
         verdict = "MISSES ITS FLOOR"
     return [
         f"  median {record['median']:.3f}, best {record['best']:.3f}, worst {record['worst']:.3f}; "
@@ -48,7 +50,7 @@ def lines_of(result: Result) -> list[str]:
 
 def _costs(side: dict[str, Any], unit: str) -> str:
     costs = ", ".join(f"{name} {us:.1f}" for name, us in side["cpu_us_per_event"].items())
-    return f"{side['rate']:>9,.1f} {unit}/s; CPU us each: {costs}; its core {side['busy']:.0%} busy"
+    return f"{side['rate']:>9,.1f}{unit}; CPU us each: {costs}; its core {side['busy']:.0%} busy"
 
 
 def record_of(result: Result) -> dict[str, Any]:
@@ -58,8 +60,8 @@ def record_of(result: Result) -> dict[str, Any]:
         "id": result.case.id,
         "title": result.case.title,
         "median": statistics.median(ratios),
-        "best": max(ratios),
-        "worst": min(ratios),
+        "best": min(ratios) if result.case.is_lower_better else max(ratios),
+        "worst": max(ratios) if result.case.is_lower_better else min(ratios),
         "goal": result.case.goal,
         "floor": result.case.floor,
         "rounds": len(ratios),

@@ -50,6 +50,30 @@ def live_channel(tenant_id: UUID) -> str:
     return f"cm:{tenant_id}:live"
 
 
+def tail_channel(tenant_id: UUID) -> str:
+    """The pub/sub channel on which a tenant's newest events are told, while somebody listens."""
+    return f"cm:{tenant_id}:tail"
+
+
+# Tenants whose tail somebody listens to, by when that ends.
+TAILS_KEY = "cm:tails"
+
+
+def ring_key(tenant_id: UUID, epoch: str) -> str:
+    """The ring of one epoch of a live stream: its frames of the last minutes."""
+    return f"cm:{tenant_id}:ring:{epoch}"
+
+
+def ring_base_key(tenant_id: UUID, epoch: str) -> str:
+    """The whole answer at some frame of that ring."""
+    return f"cm:{tenant_id}:ring-base:{epoch}"
+
+
+def ticket_key(name: str) -> str:
+    """What a ticket stands for, by its hash."""
+    return f"cm:ticket:{name}"
+
+
 def hot_key(tenant_id: UUID, event_type: str) -> str:
     """The sorted set of a tenant's one-minute buckets of one event type, last 24 hours."""
     return f"cm:{tenant_id}:hot:{event_type}"

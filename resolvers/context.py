@@ -21,9 +21,11 @@ from core.refused_writes import RefusedWrites
 from core.settings import Settings
 from core.shares import ShareGrant
 from core.sign_in import SignIn
+from core.tails import Tails
 from core.tenancy import Principal, TenantId
 from query.composed import ComposedAnswers
 from query.raw import RawEvents
+from resolvers.live_hub import LiveHub
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -42,6 +44,8 @@ class Backends:
     raw: RawEvents
     ingest: Ingest
     live: LiveBroadcast
+    hub: LiveHub
+    tails: Tails
     refused: RefusedWrites
     sign_in: SignIn
     heartbeat_seconds: float

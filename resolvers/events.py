@@ -22,6 +22,7 @@ from resolvers.pages import Page, asked
 
 LIST_EVENTS = named("events", "list_events")
 FIND_EVENTS = named("events", "find_events")
+FIND_MATCHING = named("events", "find_matching_events")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_TYPES = 100
 MAX_TEXT_LENGTH = 1024
@@ -92,6 +93,20 @@ async def load_events(
         rows = await session.fetch(FIND_EVENTS, [key[0] for key in keys], [key[1] for key in keys])
     found = {(row["ts"], UUID(int=row["id"].int)): event_of(row) for row in rows}
     return [found.get(key) for key in keys]
+
+
+async def find_matching(
+    database: Database, tenant_id: TenantId, question: EventQuestion, keys: Sequence[tuple[datetime, UUID]]
+) -> list[EventRow]:
+    """Those events by (timestamp, id) for which the question's conditions, anonymous id and visitor hold, newest
+    first. Raises DatabaseUnavailable."""
+    values = Values(5)
+    query = FIND_MATCHING.filled(conditions=matches(EventFilter(conditions=question.conditions), values))
+    visitor = None if question.visitor is None else int(question.visitor)
+    places = [key[0] for key in keys], [key[1] for key in keys]
+    async with database.as_tenant(tenant_id) as session:
+        rows = await session.fetch(query, *places, question.anonymous_id, visitor, values.texts)
+    return [event_of(row) for row in rows]
 
 
 async def list_events(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -14,12 +14,13 @@ from core.questions import KIND as QUESTION
 from core.questions import Question
 from core.shares import ShareGrant
 from query.answer import Answer
+from query.frames import Frame
 from query.narrowing import Range, narrowed
 from query.question import MetricQuestion
 from query.saved import read_filters, read_query
 from resolvers.context import Context, Loaders
 from resolvers.questions import load_question, metrics_of, query_of
-from resolvers.series import Frame, answer_series, open_stream
+from resolvers.series import answer_series, live_frames, live_key
 
 # How long a stream goes on with a question that was edited meanwhile.
 RELOAD_SECONDS = 5.0
@@ -101,7 +102,7 @@ async def answer_shared(
 
 async def shared_frames(
     context: Context, range: Range, filters: Sequence[DimensionFilter], resume_from: str | None
-) -> AsyncIterator[Frame]:
+) -> AsyncGenerator[Frame, None]:
     """A shared question as it changes. When it is edited, a GAP and what it is now follow.
 
     Raises:
@@ -110,18 +111,18 @@ async def shared_frames(
     shared = await shared_object(context)
     while True:
         edited, looked_at = shared, time.monotonic()
-        stream = await open_stream(context, await shared.narrowed(context, range, filters))
-        async with aclosing(stream.frames(resume_from)) as frames:  # type: ignore[type-var]
+        key = await live_key(context, (await shared.narrowed(context, range, filters),))
+        async with aclosing(live_frames(context, key, resume_from)) as frames:
             async for frame in frames:
                 yield frame
                 if time.monotonic() - looked_at > RELOAD_SECONDS:
                     looked_at = time.monotonic()
-                    edited = await shared_object(_anew(context))
+                    edited = await shared_object(anew(context))
                     if edited.question.revision != shared.question.revision:
                         break
         shared, resume_from = edited, frame.cursor
 
 
-def _anew(context: Context) -> Context:
+def anew(context: Context) -> Context:
     """The same caller with loaders that know nothing yet."""
     return replace(context, loaders=Loaders(context.backends.database, context.principal.tenant.id))

@@ -21,13 +21,14 @@ ARGUMENTS = {
     "search": "A text that an item must have in it, in whatever case.",
     "filter": "Which items; all of them when absent.",
     "query": "What is asked.",
+    "queries": "What is asked, 1 to 20; frames name each by its index.",
     "month": 'A month in UTC, such as "2026-01"; this one when absent.',
     "range": "Which span instead of its own; see `TimeRange`.",
     "filters": "Further conditions, all of which must hold.",
     "tag": "One of its tags.",
     "deleted": "Those that are deleted, instead of those that are not.",
     "hasEnded": "Those that have ended, instead of those that are open.",
-    "resumeFrom": "The `cursor` of the last frame that was seen; the stream then begins with a GAP.",
+    "resumeFrom": "The `cursor` of the last frame that was seen; the stream goes on from there.",
 }
 
 

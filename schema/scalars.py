@@ -32,9 +32,7 @@ _encoder = msgspec.json.Encoder()
 
 def encode_columns(columns: Columns | msgspec.Raw) -> msgspec.Raw:
     """Columns as JSON that is already encoded: the answer's encoder copies it, point by point work is not done."""
-    if isinstance(columns, msgspec.Raw):
-        return columns
-    return msgspec.Raw(_encoder.encode(columns))
+    return columns if isinstance(columns, msgspec.Raw) else msgspec.Raw(_encoder.encode(columns))
 
 
 def literal_json(node: ValueNode, variables: dict[str, Any] | None = None) -> Any:

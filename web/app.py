@@ -31,12 +31,14 @@ from web.graphql_ws import GraphQLSockets
 from web.health import Health
 from web.ingest.rest import IngestDoor
 from web.ingest.socket import IngestSockets
+from web.series_sse import STREAM, SeriesStreams
 from web.services import Services, open_services
 from web.socket_protocol import INGEST_PATH
 
 DOORS = {
     "graphql": "/graphql",
     "graphql_stream": "/graphql/stream",
+    "series_stream": STREAM,
     "events": "/v1/events",
     "events_ws": INGEST_PATH,
     "login": "/auth/login",
@@ -52,7 +54,6 @@ def routes_of(services: Services, ingest: IngestDoor) -> list[BaseRoute]:
     graphql, sockets, health = GraphQLHttp(door), GraphQLSockets(door), Health(services)
     by_provider = ProviderSignIn(services)
     oidc, saml = OidcDoor(by_provider), SamlDoor(by_provider, services.saml)
-    streams = GraphQLStreams(door, graphql)
     sign_in, links = SignInDoor(services), LinkDoor(services)
     sdl = schema.as_str() + "\n"
 
@@ -67,9 +68,8 @@ def routes_of(services: Services, ingest: IngestDoor) -> list[BaseRoute]:
         Route("/graphql", graphql.options, methods=["OPTIONS"]),
         Route("/graphql", graphql.refuse, methods=["GET", "PUT", "DELETE", "PATCH"]),
         WebSocketRoute("/graphql", sockets.connect),
-        Route(DOORS["graphql_stream"], streams.post, methods=["POST"]),
-        Route(DOORS["graphql_stream"], streams.options, methods=["OPTIONS"]),
-        Route(DOORS["graphql_stream"], streams.refuse, methods=["GET", "PUT", "DELETE", "PATCH"]),
+        *GraphQLStreams(door, graphql).routes(DOORS["graphql_stream"]),
+        *SeriesStreams(door, services.tickets).routes(),
         Route("/v1/events", ingest.post, methods=["POST"]),
         Route("/v1/events", ingest.options, methods=["OPTIONS"]),
         WebSocketRoute(INGEST_PATH, IngestSockets(services, ingest.ingest).connect),

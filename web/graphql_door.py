@@ -23,6 +23,7 @@ from schema.trusted import TrustedDocuments, TrustMode
 from web.auth.callers import Caller
 from web.freshness import Freshness
 from web.heavy import HeavyOperations
+from web.selections import Selections
 from web.services import Services
 
 
@@ -37,6 +38,7 @@ class GraphQLDoor:
             TrustMode(services.settings.trusted_documents), services.settings.trusted_documents_path
         )
         self.heavy = HeavyOperations()
+        self.selections = Selections()
         metrics = MetricCatalog(services.database)
         freshness = Freshness(services.log)
         retention = Retention.of(services.settings)
@@ -50,6 +52,8 @@ class GraphQLDoor:
             raw=RawEvents(services.database, retention, freshness.fresh_until),
             ingest=ingest,
             live=services.live,
+            hub=services.hub,
+            tails=services.tails,
             refused=services.refused,
             sign_in=services.sign_in,
             heartbeat_seconds=services.settings.heartbeat_seconds,

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, AsyncIterable
+from contextlib import AsyncExitStack, aclosing
+from inspect import isawaitable
 from typing import Any
 
-from graphql import OperationType
+from graphql import ExecutionResult, GraphQLError, OperationType
+from graphql.execution import Executor, create_source_event_stream, map_source_to_response_event
 
-from core.errors import InvalidRequest
+from core.errors import CloudMetricsError, InvalidRequest
 from core.ratelimit import Allowance
 from core.tenancy import PrincipalKind
 from resolvers.context import Context
+from resolvers.live_source import LiveSource
 from schema.limits import MAX_COST
 from schema.prepare import PREPARED, Prepared
 from web.auth.callers import Caller
 from web.graphql_door import GraphQLDoor
-from web.graphql_errors import field_errors
 from web.graphql_request import GraphQLRequest
 from web.heavy import HEAVY_COST
+from web.live_reader import LiveReader
+from web.selections import payload_of
 
 EXECUTE_SECONDS = 10.0
 # Whose tokens are in browsers: a person's, and those of share links.
 BROWSER_KINDS = frozenset({PrincipalKind.PERSON, PrincipalKind.SHARE_LINK})
+
+
+Opened = tuple[Executor[Any] | None, AsyncIterable[Any] | ExecutionResult]
 
 
 class Operation:
@@ -34,6 +41,8 @@ class Operation:
         self._prepared = prepared
         self._variables = variables
         self._context = context
+        # The stream of a subscription that was opened, and is no live source.
+        self._found: Opened | None = None
 
     @property
     def is_subscription(self) -> bool:
@@ -63,20 +72,57 @@ class Operation:
         cost = {"requested": self._prepared.cost, "maximum": MAX_COST}
         return {**self._payload(result), "extensions": {"cost": cost}}
 
+    async def listen(self, reader: LiveReader) -> bool:
+        """Gives the reader its place with a live stream, whose frames and end it is told by calls; False when this is
+        no live stream. Same errors."""
+        if not self.is_subscription:
+            return False
+        executor, found = await self._opened()
+        if executor is None or not isinstance(found, LiveSource):
+            self._found = executor, found
+            return False
+        selection = self._door.selections.of(self._prepared, self._variables, self._context, executor)
+        try:
+            await reader.listen(found, selection)
+        except CloudMetricsError as error:
+            self._found = None, ExecutionResult(None, [GraphQLError(str(error), original_error=error)])
+            return False
+        return True
+
     async def results(self) -> AsyncGenerator[dict[str, Any], None]:
         """Its answers: those of a subscription as they come, of anything else the one. Same errors."""
         if not self.is_subscription:
             yield await self.result()
             return
-        stream: Any = await self._door.schema.subscribe(self._prepared.text, **self._given())
-        if not hasattr(stream, "__aiter__"):
-            yield self._payload(stream)
+        executor, found = self._found or await self._opened()
+        self._found = None
+        if executor is None or isinstance(found, ExecutionResult):
+            yield self._payload(found)
             return
-        try:
-            async for result in stream:
-                yield self._payload(result)
-        finally:
-            await stream.aclose()
+        async with aclosing(map_source_to_response_event(executor, found)) as results:
+            try:
+                async for result in results:
+                    yield self._payload(result)
+            except Exception as error:
+                yield self._payload(ExecutionResult(None, [GraphQLError(str(error), original_error=error)]))
+
+    async def _opened(self) -> Opened:
+        """The stream that the subscription's resolver gives, and what executes its events; or its refusal."""
+        executor = Executor.build(
+            self._door.schema._schema,
+            self._prepared.document,
+            context_value=self._context,
+            raw_variable_values=self._variables,
+            operation_name=self._prepared.operation_name,
+            hide_suggestions=True,
+        )
+        if isinstance(executor, list):
+            return None, ExecutionResult(None, executor)
+        found = create_source_event_stream(executor)
+        return executor, await found if isawaitable(found) else found
+
+    def _payload(self, result: Any) -> dict[str, Any]:
+        return payload_of(result, self._context.request_id)
 
     def _given(self) -> dict[str, Any]:
         return {
@@ -85,12 +131,6 @@ class Operation:
             "context_value": self._context,
             "operation_extensions": {PREPARED: self._prepared},
         }
-
-    def _payload(self, result: Any) -> dict[str, Any]:
-        payload: dict[str, Any] = {"data": result.data}
-        if result.errors:
-            payload["errors"] = field_errors(result.errors, self._context.request_id)
-        return payload
 
 
 async def prepare(

@@ -20,9 +20,13 @@ from core.passwords import Passwords
 from core.quota import MonthQuota
 from core.ratelimit import RateLimiter
 from core.refused_writes import RefusedWrites
+from core.rings import Rings
 from core.seen import SeenIds
 from core.settings import Settings
 from core.sign_in import SignIn
+from core.tails import Tails
+from core.tickets import Tickets
+from resolvers.live_hub import LiveHub
 from web.auth.keys import KeyRing
 from web.auth.saml_pool import SamlPool
 from web.auth.sessions import SessionRing
@@ -42,6 +46,9 @@ class Services:
     limiter: RateLimiter
     seen: SeenIds
     live: LiveBroadcast
+    hub: LiveHub
+    tickets: Tickets
+    tails: Tails
     keys: KeyRing
     links: LinkRing
     budgets: Budgets
@@ -79,6 +86,14 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         seen = SeenIds(settings.redis_url)
         stack.push_async_callback(seen.close)
         live = await stack.enter_async_context(LiveBroadcast(settings.redis_url))
+        rings = Rings(settings.redis_url)
+        stack.push_async_callback(rings.close)
+        hub = LiveHub(live, rings, secret=settings.master_key_bytes(), heartbeat_seconds=settings.heartbeat_seconds)
+        stack.push_async_callback(hub.close)
+        tails = Tails(settings.redis_url)
+        stack.push_async_callback(tails.close)
+        tickets = Tickets(settings.redis_url, settings.master_key_bytes())
+        stack.push_async_callback(tickets.close)
         saml = SamlPool(settings.xmlsec1)
         stack.push_async_callback(saml.close)
         keys = KeyRing(database, settings.master_key_bytes(), limiter)
@@ -98,6 +113,6 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         kept = AnswerStore(settings.redis_url)
         stack.push_async_callback(kept.close)
         yield Services(
-            settings, database, log, limiter, seen, live, keys, links, budgets, quota, idempotency,
+            settings, database, log, limiter, seen, live, hub, tickets, tails, keys, links, budgets, quota, idempotency,
             sessions, passwords, attempts, sign_in, counts, refused, saml, kept,
         )  # fmt: skip

@@ -221,17 +221,17 @@ async def _cold(size: Size) -> AsyncIterator[Sides]:
 
 Q1 = Case(
     "Q1", "screens/s over GraphQL, warm: ours / stock Strawberry, lists of objects from memory", 200, 60,
-    lambda size: _warm(_strawberry, size), unit="screens",
+    lambda size: _warm(_strawberry, size), unit=" screens/s",
 )  # fmt: skip
 Q1_NODE = Case(
     "Q1-node", "screens/s over GraphQL, warm: ours / Node graphql-yoga, lists of objects from memory", 30, 10,
-    lambda size: _warm(_yoga, size), unit="screens",
+    lambda size: _warm(_yoga, size), unit=" screens/s",
 )  # fmt: skip
 Q2 = Case(
     "Q2", "screens/s, warm: ours over GraphQL / one MGET of twelve ready answers, joined and sent", 0.50, 0.25,
-    lambda size: _warm(_mget, size), unit="screens",
+    lambda size: _warm(_mget, size), unit=" screens/s",
 )  # fmt: skip
 Q3 = Case(
     "Q3", "screens/s one after the other, cold: ours over GraphQL / one fetch with an array_agg a chart", 0.80, 0.50,
-    _cold, unit="screens",
+    _cold, unit=" screens/s",
 )  # fmt: skip

@@ -22,3 +22,14 @@ SELECT ts, id, received_at, type, visitor, session_id, user_id, anonymous_id, pa
 FROM events
 WHERE tenant_id = (SELECT current_setting('app.current_tenant')::uuid)
     AND (ts, id) IN (SELECT * FROM unnest($1::timestamptz[], $2::uuid[]));
+
+-- find_matching_events(timestamps, ids, anonymous_id, visitor, values)
+-- Those of them for which the conditions hold, newest first.
+SELECT ts, id, received_at, type, visitor, session_id, user_id, anonymous_id, page_path, referrer_host, country, device,
+    browser, os, method, status, duration_ms, bytes, is_bot, details
+FROM events
+WHERE tenant_id = (SELECT current_setting('app.current_tenant')::uuid)
+    AND (ts, id) IN (SELECT * FROM unnest($1::timestamptz[], $2::uuid[]))
+    AND ($3::text IS NULL OR anonymous_id = $3) AND ($4::bigint IS NULL OR visitor = $4)
+    AND $5::text[] IS NOT NULL AND {conditions}
+ORDER BY ts DESC, id DESC;

@@ -27,8 +27,8 @@ class Serving:
     server: uvicorn.Server
 
     def readers(self) -> int:
-        """How many listen to live channels."""
-        return sum(len(readers) for readers in self.services.live._subscribers.values())
+        """How many listen to live streams."""
+        return sum(len(stream.readers) for stream in self.services.hub.streams())
 
 
 @asynccontextmanager

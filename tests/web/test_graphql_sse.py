@@ -17,9 +17,10 @@ from core.audit import Author
 from core.database import Database
 from core.settings import Settings
 from core.tenancy import Tenant
+from resolvers import live_hub
 from tests.conftest import make_key
 from tests.web.serving import Serving, serving, until
-from web import crowd, graphql_sse
+from web import credentials, crowd
 from web.auth import keys
 
 STREAM = {
@@ -150,7 +151,10 @@ async def open_raw(web: Serving, secret: str) -> tuple[asyncio.StreamReader, asy
     return reader, writer
 
 
-async def test_a_thousand_who_come_and_go_leave_nothing(web: Serving, secret: str) -> None:
+async def test_a_thousand_who_come_and_go_leave_nothing(
+    web: Serving, secret: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_hub, "LINGER_SECONDS", 0.2)
     before = len(asyncio.all_tasks())
     for _ in range(20):
         connections = await asyncio.gather(*(open_raw(web, secret) for _ in range(50)))
@@ -177,7 +181,7 @@ async def test_an_address_has_so_many_streams(web: Serving, secret: str, monkeyp
 async def test_a_key_that_is_revoked_ends_its_streams_with_the_reason(
     web: Serving, database: Database, settings: Settings, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(graphql_sse, "RECHECK_SECONDS", 0.1)
+    monkeypatch.setattr(credentials, "RECHECK_SECONDS", 0.1)
     monkeypatch.setattr(keys, "FRESH_SECONDS", 0.1)
     key, secret = await make_key(database, settings, tenant)
     asked = asyncio.create_task(whole(web, secret, STREAM))

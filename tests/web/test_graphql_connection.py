@@ -17,7 +17,7 @@ from core.settings import Settings
 from core.tenancy import Tenant
 from tests.conftest import make_key
 from tests.web.serving import serving
-from web import graphql_ws
+from web import graphql_connection
 from web.auth.callers import Caller
 from web.graphql_door import GraphQLDoor
 
@@ -34,7 +34,7 @@ def changes(monkeypatch: pytest.MonkeyPatch) -> list[Change]:
         return made[-1](await identify(self, authorization, address))
 
     monkeypatch.setattr(GraphQLDoor, "identify", changed)
-    monkeypatch.setattr(graphql_ws, "RECHECK_SECONDS", 0.1)
+    monkeypatch.setattr(graphql_connection, "RECHECK_SECONDS", 0.1)
     return made
 
 
@@ -86,7 +86,7 @@ async def test_a_socket_that_nobody_can_confirm_for_a_while_is_ended(
     changes.append(away)
     await asyncio.sleep(0.5)
     await (await socket.ping())
-    monkeypatch.setattr(graphql_ws, "UNCONFIRMED_SECONDS", 0.0)
+    monkeypatch.setattr(graphql_connection, "UNCONFIRMED_SECONDS", 0.0)
     assert await closed_with(socket) == 1013
 
 
