@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -13,7 +14,7 @@ from core.queries import Query
 from core.retention import Retention
 from core.tenancy import Tenant
 from query.answer import QueryWarning
-from query.engine import FreshUntil
+from query.engine import ANSWER_SECONDS, FreshUntil
 from query.narrowing import Range
 from query.question import MetricQuestion
 
@@ -71,11 +72,12 @@ class RawEvents:
             DatabaseUnavailable: it is away.
         """
         try:
-            async with self._database.as_tenant(tenant.id) as session:
+            # Before the database's own deadline, so that who waits is told what to narrow and not that it is away.
+            async with asyncio.timeout(ANSWER_SECONDS), self._database.as_tenant(tenant.id) as session:
                 if before is not None:
                     await session.execute(before)
                 return await session.fetch(query, *args)
-        except asyncpg.QueryCanceledError:
+        except (TimeoutError, asyncpg.QueryCanceledError):
             raise BadInput(
                 "The question took more than 10 s over raw events. Take a shorter range, or fewer events by type or by "
                 "conditions.",
