@@ -77,8 +77,10 @@ def text_of(name: str, values: Values) -> str:
     """A text expression, never null: a dimension's or a property's value on a row of events."""
     if name.startswith(PROPERTY_PREFIX):
         return _text("property_text").format(json=_property(name, values))
-    if name in ("type", "status"):
-        return _text(f"column_{name}")
+    if name == "type":
+        return _text("column_type")
+    if name == "status":
+        return _text("column_status")
     return _text("column_of").format(name=_known(name, EVENT_DIMENSIONS))
 
 
