@@ -16,7 +16,3 @@ CREATE DATABASE {name} OWNER cm_owner;
 -- create_database_like(...)
 -- A copy of another; what tests start from.
 CREATE DATABASE {name} TEMPLATE {template} OWNER cm_owner;
-
--- drop_database(...)
--- Ends a database and whoever is in it.
-DROP DATABASE IF EXISTS {name} WITH (FORCE);
