@@ -11,6 +11,7 @@ from typing import Protocol
 
 from core.metrics import MetricDefinition, MetricKind
 from core.tenancy import Tenant
+from query import engine
 from query.answer import METRIC_LABEL, PERCENTILE_LABEL, Answer, Columns, Labels, Series, moment
 from query.calendar import buckets_of, chosen_interval
 from query.comparison import earlier
@@ -18,6 +19,7 @@ from query.definitions import each_of
 from query.engine import Explained
 from query.planner import Source
 from query.question import MetricQuestion, check_composed
+from query.source import too_slow
 
 
 class Answers(Protocol):
@@ -53,11 +55,16 @@ class ComposedAnswers:
         now = now or datetime.now(UTC)
         asked = _without_beginning(question, now)
         each = each_of(asked)
-        if not question.metrics:
-            return await self._compared(tenant, each[0], now)
-        # All must be there before any is asked.
-        await self._parts.definitions(tenant, question)
-        return side_by_side(await asyncio.gather(*(self._compared(tenant, one, now) for one in each)))
+        try:
+            async with asyncio.timeout(engine.ANSWER_SECONDS):
+                if not question.metrics:
+                    return await self._compared(tenant, each[0], now)
+                # All must be there before any is asked.
+                await self._parts.definitions(tenant, question)
+                # One after another: however much is asked at once, it holds no more connections than any other.
+                return side_by_side([await self._compared(tenant, one, now) for one in each])
+        except TimeoutError:
+            raise too_slow() from None
 
     async def explain(self, tenant: Tenant, question: MetricQuestion, now: datetime | None = None) -> list[Explained]:
         """What would be read, of the earlier time too. Raises as `QueryEngine.answer`."""
