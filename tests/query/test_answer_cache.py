@@ -363,3 +363,19 @@ async def test_a_kept_answer_is_read_anew_after_half_a_minute(
         monkeypatch.setattr(time, "time", lambda: now + 31)
         await cache.answer(tenant, question, world.now)
         assert engine.asked.total() == 2
+
+
+async def test_a_server_does_not_vouch_for_what_was_kept_in_an_earlier_life(
+    settings: Settings, database: Database, world: World, tenant: Tenant
+) -> None:
+    """It may have lost the stamps of its last second; a connection to it learns whose life it is."""
+    question = MetricQuestion(metric="visitors", last="1h")
+    client = open_valkey(settings.redis_url, seconds=2.0)
+    run_id = (await client.info("server"))["run_id"]
+    await client.aclose()
+    async with process_of(settings, database, world) as (cache, engine):
+        await cache.answer(tenant, question, world.now)
+        assert cache._store._life == run_id
+        cache._store._life = "the life after a restart"
+        await cache.answer(tenant, question, world.now)
+        assert engine.asked.total() == 2

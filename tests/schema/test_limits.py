@@ -142,7 +142,7 @@ def test_errors_tell_no_near_names() -> None:
 
 
 def test_what_a_known_document_costs_follows_its_variables() -> None:
-    text = "query ($n: Int) { tenant { events(first: $n) { nodes { id } } } }"
+    text = "query ($n: Int) { tenant { events(first: $n) { edges { node { id } } } } }"
     costs = [DOCUMENTS.prepare(text, None, {"n": n}).cost for n in (1, 100, 1)]
     assert costs[0] == costs[2] < costs[1]
     with pytest.raises(LimitExceeded):
