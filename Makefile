@@ -41,7 +41,7 @@ check: $(DEV_DONE) $(BENCH_DONE) $(NODE_DONE) ## lint, types, import contract, d
 	  || { cat .schema-diff; echo 'The schema breaks clients of the last release: undo it, or declare each change in CHANGELOG.md under Unreleased, as - Breaking: Type.field why'; exit 1; }
 	@$(BIN)/python -m pytest -q tests/architecture
 
-bench: $(DEV_DONE) $(BENCH_DONE) ## ours beside peers and limits, on this machine (ARGS="I1 P1 --rounds 7")
+bench: $(DEV_DONE) $(BENCH_DONE) $(NODE_DONE) ## ours beside peers and limits, on this machine (ARGS="I1 P1 --rounds 7")
 	@$(BIN)/python -m bench $(ARGS)
 
 schema: $(RUNTIME_DONE) ## print the GraphQL schema into schema/schema.graphql, and the reference into docs/api/

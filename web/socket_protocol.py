@@ -2,8 +2,7 @@
 socket that ingests is answered before it is closed, and a handler in place of the application.
 
 What a handler has adopted is read and written by calls: no task waits on it and nothing is queued for it, so that an
-idle socket costs its buffers alone and a message to a thousand is a thousand writes. uvloop gathers the writes of one
-turn of the loop into one system call a socket.
+idle socket costs its buffers alone and a message to a thousand is a thousand writes.
 """
 
 from __future__ import annotations
