@@ -12,6 +12,8 @@
 | `after_hot` | bridge: the hot sets are written, nobody is told |
 | `export_part` | jobs: a part of an export is written, and its place noted |
 | `erase_bite` | jobs: some rows of a tenant are removed |
+| `before_backfill_commit` | jobs: a bite of earlier events is counted, the transaction is not committed |
+| `backfill_bite` | jobs: the same, committed |
 | `before_erased` | jobs: all but the tenant itself is removed |
 | `after_erased` | jobs: the tenant is gone; what is left of it in the log is not yet |
 """
@@ -26,6 +28,7 @@ from core.errors import Misconfigured
 STEPS = (
     "after_ack", "before_append", "after_append", "before_commit", "after_db", "after_commit", "before_hot",
     "after_hot", "export_part", "erase_bite", "before_erased", "after_erased",
+    "before_backfill_commit", "backfill_bite",
 )  # fmt: skip
 ACTIONS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 

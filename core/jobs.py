@@ -36,6 +36,11 @@ class JobKind(StrEnum):
     EXPORT_TENANT = "export_tenant"
     EXPORT_AUDIT_LOG = "export_audit_log"
     DELETE_TENANT = "delete_tenant"
+    BACKFILL_METRIC = "backfill_metric"
+
+
+# Those that make a file.
+EXPORTS = frozenset({JobKind.EXPORT_TENANT, JobKind.EXPORT_AUDIT_LOG})
 
 
 class JobState(StrEnum):
@@ -144,7 +149,7 @@ async def cancel(database: Database, author: Author, id: UUID) -> Job:
 
     Raises:
         NotFound: the tenant has no such job.
-        Conflict: it has ended, or is one that deletes the tenant.
+        Conflict: it has ended, or is one that deletes the tenant or counts for a metric.
         PermissionDenied: the author may no more.
     """
     async with database.as_tenant(author.tenant_id, is_write=True) as session:
@@ -157,6 +162,10 @@ async def cancel(database: Database, author: Author, id: UUID) -> Job:
             if rows[0]["kind"] == JobKind.DELETE_TENANT and rows[0]["ended_at"] is None:
                 raise Conflict(
                     "Deleting the tenant is taken back by restoreTenant.", code="not_cancellable", field="id"
+                )
+            if rows[0]["kind"] == JobKind.BACKFILL_METRIC and rows[0]["ended_at"] is None:
+                raise Conflict(
+                    "Counting earlier events ends when the metric is archived.", code="not_cancellable", field="id"
                 )
             raise Conflict(f"The job has ended: it is {rows[0]['state']}.", code="job_ended", field="id")
         await audit(session, author, "job.cancel", str(id), {"kind": row["kind"]})

@@ -10,6 +10,7 @@ import msgspec
 
 from core.errors import BadInput
 from core.filters import DimensionFilter, EventFilter, FilterOp
+from core.formula import Expression
 
 MAX_DIMENSIONS = 6
 MAX_COMBINATIONS = 4
@@ -51,6 +52,17 @@ class DefinedMetric:
     formula: str | None = None
     counts_from: int = 0
     ready_at: datetime | None = None
+    # Which part of the earlier events is counted, 0 to 1.
+    backfilled: float = 0.0
+    # Of a formula: its expression over metrics that are no formulas, and what they all may be grouped by; None when it
+    # refers to what is there no more.
+    expression: Expression | None = None
+    common_dimensions: tuple[str, ...] = ()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether rollups have all of its events."""
+        return self.formula is not None or self.ready_at is not None
 
 
 class StoredFilter(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):

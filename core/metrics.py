@@ -56,9 +56,10 @@ class MetricDefinition:
 
     @property
     def dimensions(self) -> tuple[str, ...]:
-        """What it may be grouped and filtered by; of a formula, what its metrics have in common, which is not here."""
+        """What it may be grouped and filtered by; of a formula, what its metrics have in common."""
         if self.defined is not None:
-            return self.defined.aggregate.dimensions if self.defined.aggregate is not None else ()
+            aggregate = self.defined.aggregate
+            return self.defined.common_dimensions if aggregate is None else aggregate.dimensions
         return EVENT_DIMENSIONS if self.outcome is None else INGEST_DIMENSIONS
 
 
@@ -118,6 +119,13 @@ BUILT_IN: dict[str, MetricDefinition] = {
             "ingest_dead", MetricKind.COUNT, Part.COUNT, "records",
             "Records that no worker could process and that were put aside; one is a request's events.",
             outcome=Outcome.DEAD,
+        ),
+        MetricDefinition(
+            "ingest_overflow", MetricKind.COUNT, Part.COUNT, "events",
+            "Events whose value of a dimension came after the 1,000 that an hour has room for: they count under "
+            "__other__ there, and fully in totals. The reason is the dimension, after the metric's key and a slash "
+            "where the metric is one of the tenant's own.",
+            outcome=Outcome.OVERFLOW,
         ),
     )
 }  # fmt: skip

@@ -26,6 +26,8 @@ class Outcome(StrEnum):
     REJECTED = "rejected"
     LATE = "late"
     DEAD = "dead"
+    # Counted, but in no value of its own of some dimension: an hour had as many as it has room for.
+    OVERFLOW = "overflow"
 
 
 class IngestCell(NamedTuple):

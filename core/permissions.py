@@ -37,6 +37,7 @@ class Permission(StrEnum):
     PROFILE_WRITE = "profile:write"
     TENANT_READ = "tenant:read"
     METRICS_READ = "metrics:read"
+    METRICS_WRITE = "metrics:write"
     EVENTS_READ = "events:read"
     EVENTS_WRITE = "events:write"
     QUESTIONS_READ = "questions:read"
@@ -70,7 +71,7 @@ _VIEWER = OF_EVERYBODY | {
     Permission.QUESTIONS_READ,
     Permission.MEMBERS_READ,
 }
-_EDITOR = _VIEWER | {Permission.QUESTIONS_WRITE, Permission.SHARES_WRITE}
+_EDITOR = _VIEWER | {Permission.METRICS_WRITE, Permission.QUESTIONS_WRITE, Permission.SHARES_WRITE}
 _ADMIN = _EDITOR | {
     Permission.MEMBERS_WRITE,
     Permission.KEYS_READ,

@@ -53,7 +53,8 @@ class ChangedBucket(msgspec.Struct, frozen=True, array_like=True):
 class BucketUpdates(msgspec.Struct, frozen=True):
     """A record of `metrics.updates`: what one transaction of one writer changed for one tenant.
 
-    `offset` orders the updates of a shard; `events` are how many were new.
+    `offset` orders the updates of a shard; `events` are how many were new; `metrics` are versions of the tenant's own
+    metrics, each with its first and last minute that changed, in epoch seconds.
     """
 
     tenant_id: UUID
@@ -62,6 +63,7 @@ class BucketUpdates(msgspec.Struct, frozen=True):
     committed_ms: int
     events: int
     changed: list[ChangedBucket]
+    metrics: list[tuple[str, int, int]] = []
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -95,7 +97,8 @@ class LiveNotice(msgspec.Struct, frozen=True):
 
     `spans` is (type, first changed minute, last changed minute) in epoch seconds; `values` is
     (type, is_bot, minute, count, errors, bytes), as one shard counted them: a spread tenant has several, and a minute
-    of it is their sum. `is_of_ingest`: no event changed, only counts of what the doors did not take.
+    of it is their sum. `is_of_ingest`: no event changed, only counts of what the doors did not take. `metrics`:
+    versions of the tenant's own metrics, each with its first and last minute that changed.
     """
 
     committed_ms: int
@@ -104,6 +107,7 @@ class LiveNotice(msgspec.Struct, frozen=True):
     values: list[tuple[str, bool, int, int, int, int]]
     shard: int = 0
     is_of_ingest: bool = False
+    metrics: list[tuple[str, int, int]] = []
 
 
 _notice_encoder = msgspec.json.Encoder()

@@ -40,6 +40,7 @@ from pipeline.enrich import Enricher
 from pipeline.enrichment.agent import build_parser
 from pipeline.enrichment.sources import EnrichmentSources
 from pipeline.jobs.audit_export import export_audit_log
+from pipeline.jobs.backfill import ask_backfills, backfill_metric
 from pipeline.jobs.erasure import delete_tenant
 from pipeline.jobs.runner import Handler, JobParts, JobRunner
 from pipeline.jobs.tenant_export import export_tenant
@@ -66,6 +67,8 @@ LEDGER_DAYS = 7
 RETENTION_SECONDS = 600.0
 # A tenant whose tier has changed waits so long until its events begin to move.
 MOVE_SECONDS = 5.0
+# So soon a new metric's earlier events begin to be counted.
+BACKFILL_SECONDS = 1.0
 TENANT_KEYS = 10_000
 LIST_CLASSES = named("aggregate", "list_retention_classes")
 FORGET_IDS = named("aggregate", "forget_ids")
@@ -74,6 +77,7 @@ HANDLERS: dict[JobKind, Handler] = {
     JobKind.EXPORT_TENANT: export_tenant,
     JobKind.EXPORT_AUDIT_LOG: export_audit_log,
     JobKind.DELETE_TENANT: delete_tenant,
+    JobKind.BACKFILL_METRIC: backfill_metric,
 }
 
 # Does something, and says in how many seconds it is worth doing again.
@@ -111,7 +115,7 @@ async def _build(kind: str, parts: Parts, stack: AsyncExitStack) -> tuple[list[W
         ]
         return [aggregator.worker(), DeadLetterIndex(parts.database, parts.log).worker()], chores
     if kind == "jobs":
-        return [], [_keep_up_jobs(_job_parts(parts, stack))]
+        return [], [_keep_up_jobs(_job_parts(parts, stack)), _ask_backfills(parts)]
     if kind == "mail":
         sender = MailSender(parts.database, parts.settings)
         return [], [sender.send_due, sender.forget]
@@ -137,6 +141,14 @@ def _keep_up_jobs(parts: JobParts) -> Chore:
         return CHORE_SECONDS
 
     return keep_up
+
+
+def _ask_backfills(parts: Parts) -> Chore:
+    async def ask() -> float:
+        await ask_backfills(parts.database)
+        return BACKFILL_SECONDS
+
+    return ask
 
 
 def _trim_log(parts: Parts) -> Chore:
@@ -183,6 +195,7 @@ def _drop_old(parts: Parts) -> Chore:
     async def drop() -> float:
         await keeper.drop_old()
         await keeper.forget_rollups()
+        await keeper.forget_metrics()
         return RETENTION_SECONDS
 
     return drop

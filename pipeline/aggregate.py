@@ -28,8 +28,9 @@ from core.rollups import (
 )
 from core.topics import ENRICHED_TOPICS, UPDATES
 from pipeline.appending import append_all
+from pipeline.counted_metrics import CountedMetrics
 from pipeline.prepared import Prepared, prepare
-from pipeline.store import Counted, Misplaced, Store
+from pipeline.store import Counted, Misplaced, Redefined, Store
 from pipeline.worker import Poison, Process, Worker
 
 GROUP = "aggregate"
@@ -38,6 +39,8 @@ MAX_RECORDS = 200
 MAX_EVENTS = 10_000
 # While one partition's transaction waits for the disk, another's has the processor.
 PARTITIONS_AT_ONCE = 2
+# Of so many with metrics of their own a worker knows them at once.
+MAX_TENANTS = 5_000
 # What one value can make the database, or the encoding of its protocol, refuse for good.
 REFUSED = (
     asyncpg.DataError,
@@ -64,13 +67,6 @@ class _Part:
     prepared: Prepared | None
 
 
-async def _part_of(partition: Partition, decoded: Sequence[Decoded]) -> _Part:
-    try:
-        return _Part(partition, decoded, await prepare([batch for _, batch in decoded]))
-    except REFUSED:
-        return _Part(partition, decoded, None)
-
-
 class Aggregator:
     """Keeps its place in the database, with the results; the log's own offsets only serve lag and trimming."""
 
@@ -84,6 +80,8 @@ class Aggregator:
         # Records that are counted while others of the same poll are not: should one of those be put aside, the poll
         # is processed again without it.
         self._counted: set[tuple[Partition, Offset]] = set()
+        # What is counted of tenants that have metrics of their own, as the last transaction found it.
+        self._metrics: dict[UUID, CountedMetrics] = {}
 
     def worker(self) -> Worker:
         consumer = self._log.consume(GROUP, ENRICHED_TOPICS, self._on_assigned)
@@ -125,8 +123,16 @@ class Aggregator:
             by_partition.setdefault(record.partition, []).append((record, _decode(record)))
             await asyncio.sleep(0)
         return [
-            await _part_of(partition, part) for partition, decoded in by_partition.items() for part in split(decoded)
+            await self._part_of(partition, part)
+            for partition, decoded in by_partition.items()
+            for part in split(decoded)
         ]
+
+    async def _part_of(self, partition: Partition, decoded: Sequence[Decoded]) -> _Part:
+        try:
+            return _Part(partition, decoded, await prepare([batch for _, batch in decoded], self._metrics))
+        except REFUSED:
+            return _Part(partition, decoded, None)
 
     async def _count_all(self, parts: Sequence[_Part], offsets: Mapping[Partition, Offset]) -> None:
         await self._store.ensure_partitions(batch for part in parts for _, batch in part.decoded)
@@ -163,6 +169,10 @@ class Aggregator:
         except Misplaced as moved:
             await self._count(await self._placed(part, moved.tiers), next_offset)
             return
+        except Redefined as changed:
+            self._learn(changed.metrics)
+            await self._count(await self._part_of(partition, part.decoded), next_offset)
+            return
         except asyncpg.CheckViolationError as error:
             # The one check of these tables is the partitions' own: a day that was met here is dropped.
             self._store.forget_days()
@@ -183,7 +193,13 @@ class Aggregator:
             for record, batch in part.decoded
         ]
         await self._store.ensure_partitions(batch for _, batch in decoded)
-        return await _part_of(part.partition, decoded)
+        return await self._part_of(part.partition, decoded)
+
+    def _learn(self, metrics: Mapping[UUID, CountedMetrics]) -> None:
+        """Keeps what is counted of tenants; those that have no metrics of their own never come here."""
+        if len(self._metrics) > MAX_TENANTS:
+            self._metrics.clear()
+        self._metrics.update(metrics)
 
     async def _find_culprit(self, part: _Part, error: Exception) -> None:
         """The database refuses a value: counts record by record, so that only the one that holds it is put aside."""
@@ -192,7 +208,7 @@ class Aggregator:
         if len(part.decoded) == 1:
             raise await self._poison(part, error) from error
         for record, batch in part.decoded:
-            await self._count(await _part_of(part.partition, [(record, batch)]), record.next_offset)
+            await self._count(await self._part_of(part.partition, [(record, batch)]), record.next_offset)
 
     async def _poison(self, part: _Part, error: Exception) -> Poison:
         """A record that is refused, and the record without those of its events that are refused alone."""
@@ -200,9 +216,12 @@ class Aggregator:
         good, bad = [], []
         for event in batch.events:
             try:
-                alone = await prepare([msgspec.structs.replace(batch, events=[event])])
+                alone = await prepare([msgspec.structs.replace(batch, events=[event])], self._metrics)
                 await self._store.rehearse(record.partition, alone)
                 good.append(event)
+            except Redefined as changed:
+                self._learn(changed.metrics)
+                raise
             except REFUSED:
                 bad.append(str(UUID(bytes=event.id)))
         reason = f"the database refuses it: {type(error).__name__} (events {', '.join(bad) or 'only together'})"
@@ -249,7 +268,15 @@ def updates_of(counted: Counted, shard: int, offset: Offset, now: float) -> list
         value = row if slot.bucket >= hot_since else None
         changed[slot.tenant_id].append(ChangedBucket(slot.type, slot.is_bot, slot.bucket, value))
     return [
-        BucketUpdates(tenant_id, shard, offset, int(now * 1000), counted.new_events[tenant_id], buckets)
+        BucketUpdates(
+            tenant_id,
+            shard,
+            offset,
+            int(now * 1000),
+            counted.new_events[tenant_id],
+            buckets,
+            counted.metrics.get(tenant_id, []),
+        )  # fmt: skip
         for tenant_id, buckets in changed.items()
     ]
 

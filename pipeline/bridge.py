@@ -110,7 +110,7 @@ def notice_of(update: BucketUpdates) -> LiveNotice:
         if b.summary is not None
     ]
     named_spans = [(name, *span) for name, span in sorted(spans.items())]
-    return LiveNotice(update.committed_ms, update.events, named_spans, values, update.shard)
+    return LiveNotice(update.committed_ms, update.events, named_spans, values, update.shard, metrics=update.metrics)
 
 
 def _decode(record: Record) -> BucketUpdates:

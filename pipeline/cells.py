@@ -7,12 +7,15 @@ kept is only what was committed, and it is forgotten when the shard no longer st
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
 
-from core.rollups import Resolution, Slot
+from core.metric_cells import MetricSummary
+from core.rollups import Resolution
 from core.summary import MAX_SUM, Summary
 from pipeline.fold import Cell, Tally
+from pipeline.metric_fold import MetricTally
 
 # About 60 MB: a cell weighs what its summary takes, and its hashes.
 MAX_WEIGHT = 600_000
@@ -60,25 +63,55 @@ def _fresh(hashes: set[int], known: set[int]) -> set[int]:
 
 
 @dataclass(slots=True)
-class OpenSlot:
-    """Cells of a slot. `is_whole`: there are no others, since this worker began it."""
+class OpenMetricCell:
+    """The same of a cell of a tenant's own metric."""
+
+    summary: MetricSummary = field(default_factory=MetricSummary)
+    hashes: set[int] = field(default_factory=set)
+
+    @property
+    def weight(self) -> int:
+        return CELL_WEIGHT + len(self.hashes)
+
+    def add(self, tally: MetricTally) -> None:
+        """Counts a batch into the cell."""
+        self.summary.add(tally.count, tally.matched, tally.sum, tally.least, tally.most)
+        if tally.hashes:
+            self.summary.uniques.update_many(_fresh(tally.hashes, self.hashes))
+        if tally.numbers:
+            self.summary.quantiles.update_many(tally.numbers)
+
+
+class Weighed(Protocol):
+    """What a slot keeps."""
+
+    @property
+    def weight(self) -> int: ...
+
+
+C = TypeVar("C", bound=Weighed)
+S = TypeVar("S", bound=Hashable)
+
+
+@dataclass(slots=True)
+class OpenSlot(Generic[C]):
+    """Cells of a slot. `is_whole`: there are no others, since this worker began it. `values`: of an hour, how many
+    values dimensions have, as far as that is known; of a whole one it always is."""
 
     is_whole: bool
-    cells: dict[Cell, OpenCell] = field(default_factory=dict)
+    cells: dict[Cell, C] = field(default_factory=dict)
+    values: dict[str, int] = field(default_factory=dict)
 
 
-Place = tuple[int, Resolution, Slot]
-
-
-class OpenCells:
+class OpenCells(Generic[S, C]):
     """Slots by shard and resolution, those written last. What is taken out is back only when it was committed."""
 
     def __init__(self, max_weight: int = MAX_WEIGHT) -> None:
-        self._slots: OrderedDict[Place, tuple[OpenSlot, int]] = OrderedDict()
+        self._slots: OrderedDict[tuple[int, Resolution, S], tuple[OpenSlot[C], int]] = OrderedDict()
         self._max_weight = max_weight
         self._weight = 0
 
-    def take(self, shard: int, resolution: Resolution, slots: Iterable[Slot]) -> dict[Slot, OpenSlot]:
+    def take(self, shard: int, resolution: Resolution, slots: Iterable[S]) -> dict[S, OpenSlot[C]]:
         """Takes out those of the slots that are here."""
         taken = {}
         for slot in slots:
@@ -88,7 +121,7 @@ class OpenCells:
                 self._weight -= weight
         return taken
 
-    def put(self, shard: int, resolution: Resolution, slots: Mapping[Slot, OpenSlot]) -> None:
+    def put(self, shard: int, resolution: Resolution, slots: Mapping[S, OpenSlot[C]]) -> None:
         """Keeps slots as they were just committed; others go when there is no room."""
         for slot, open_slot in slots.items():
             weight = sum(cell.weight for cell in open_slot.cells.values())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from uuid import UUID
 
 import msgspec
 
@@ -37,16 +38,18 @@ _START = copying.row_start(len(STAGED_COLUMNS))
 _ID_LENGTH = b"\0\0\0\x10"
 
 
-def staged_rows(pairs: Sequence[Pair]) -> Iterator[bytes]:
-    """Rows of `STAGED_COLUMNS` for a binary COPY, numbered from 0."""
+def staged_rows(pairs: Sequence[Pair], revisions: Mapping[UUID, int]) -> Iterator[bytes]:
+    """Rows of `STAGED_COLUMNS` for a binary COPY, numbered from 0; `revisions`: the metrics revisions of tenants that
+    have one."""
     text, moment, bigint, integer = copying.text, copying.moment, copying.bigint, copying.integer
     last: EnrichedBatch | None = None
-    start = received = key = b""
+    start = received = key = revision = b""
     for place, (batch, event) in enumerate(pairs):
         if batch is not last:
             last = batch
             start = _START + copying.data(batch.tenant_id.bytes) + text(batch.retention_class)
             received, key = moment(batch.received_ms), text(batch.key_id)
+            revision = integer(revisions.get(batch.tenant_id, 0))
         yield b"".join(
             (
                 start, moment(event.timestamp_ms), _ID_LENGTH, event.id, received, text(event.type), key,
@@ -54,7 +57,8 @@ def staged_rows(pairs: Sequence[Pair]) -> Iterator[bytes]:
                 text(event.anonymous_id), text(event.page_path), text(event.referrer_host), text(event.country),
                 text(event.device), text(event.browser), text(event.os), text(event.method), integer(event.status),
                 copying.double(event.duration_ms), bigint(event.bytes),
-                copying.TRUE if event.is_bot else copying.FALSE, copying.jsonb(details_of(event)), integer(place),
+                copying.TRUE if event.is_bot else copying.FALSE, copying.jsonb(details_of(event)), revision,
+                integer(place),
             )
         )  # fmt: skip
 

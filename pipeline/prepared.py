@@ -6,14 +6,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
+from uuid import UUID
 
 from core.events import EnrichedBatch, EnrichedEvent
 from core.rollups import Resolution
 from pipeline import copying
+from pipeline.counted_metrics import NONE, CountedMetrics, Known
 from pipeline.event_rows import Pair, staged_rows
 from pipeline.fold import Tallies, fold_all
+from pipeline.metric_fold import MetricTallies, fold_metrics
 
 T = TypeVar("T")
 
@@ -23,24 +26,48 @@ Group = tuple[EnrichedBatch, Sequence[EnrichedEvent]]
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Batches, and what they come to if no event of them is known yet, which is the rule."""
+    """Batches, and what they come to if no event of them is known yet, which is the rule. `metrics`: what of their
+    tenants' own is counted, at which revision."""
 
     batches: Sequence[EnrichedBatch]
     unique: Sequence[Pair]
     rows: Sequence[bytes]
     groups: Sequence[Group]
     tallies: dict[Resolution, Tallies]
+    metrics: Known = field(default_factory=dict)
+    metric_tallies: dict[Resolution, MetricTallies] = field(default_factory=dict)
+
+    def revision(self, tenant_id: UUID) -> int:
+        """The metrics revision with which a tenant's events were prepared."""
+        return self.metrics.get(tenant_id, NONE).revision
 
 
-async def prepare(batches: Sequence[EnrichedBatch]) -> Prepared:
-    """Rows and tallies of batches; gives way to others while it works."""
+async def prepare(batches: Sequence[EnrichedBatch], known: Known | None = None) -> Prepared:
+    """Rows and tallies of batches; gives way to others while it works. `known`: what is counted of tenants that have
+    metrics of their own."""
+    metrics = metrics_of(batches, known or {})
     unique = unique_events(batches)
     rows = []
-    for chunk in copying.in_chunks(staged_rows(unique)):
+    revisions = {tenant_id: counted.revision for tenant_id, counted in metrics.items()}
+    for chunk in copying.in_chunks(staged_rows(unique, revisions)):
         rows.append(chunk)
         await asyncio.sleep(0)
     groups = grouped(unique)
-    return Prepared(batches, unique, rows, groups, await giving_way(fold_groups(groups)))
+    tallies = await giving_way(fold_groups(groups))
+    own = await giving_way(fold_own(groups, metrics)) if metrics else {}
+    return Prepared(batches, unique, rows, groups, tallies, metrics, own)
+
+
+def metrics_of(batches: Sequence[EnrichedBatch], known: Known) -> dict[UUID, CountedMetrics]:
+    """What is known of the tenants of some batches."""
+    return {b.tenant_id: known[b.tenant_id] for b in batches if b.tenant_id in known} if known else {}
+
+
+def fold_own(groups: Sequence[Group], metrics: Known) -> Generator[None, None, dict[Resolution, MetricTallies]]:
+    """What the events add to their tenants' own metrics."""
+    return fold_metrics(
+        (batch.tenant_id, metrics[batch.tenant_id], events) for batch, events in groups if batch.tenant_id in metrics
+    )
 
 
 def fold_groups(groups: Sequence[Group]) -> Generator[None, None, dict[Resolution, Tallies]]:

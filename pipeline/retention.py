@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from core.database import Database
@@ -16,6 +16,7 @@ from core.queries import Query, named
 from core.retention import Retention
 from core.rollups import DIMENSIONS, TOTAL, Resolution
 from core.tenancy import Tier
+from pipeline.metric_writer import TABLES as METRIC_TABLES
 from pipeline.rollup_writer import TABLES
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,10 @@ FORGET_COUNTS = {
     r: named("ingest_counts", "forget_ingest_counts").filled(table=named("series", table).text)
     for r, table in COUNT_TABLES.items()
 }
+FORGET_METRICS = {r: named("backfills", "forget_metric_cells").filled(table=METRIC_TABLES[r]) for r in Resolution}
+FORGET_ENDED = {r: named("backfills", "forget_ended_versions").filled(table=METRIC_TABLES[r]) for r in Resolution}
+# A question that began before a version ended has had its answer.
+ENDED = timedelta(hours=1)
 BITE = 5_000
 
 
@@ -70,6 +75,20 @@ class RetentionKeeper:
             log.info("old rollups dropped", extra={"action": "drop_rollups", "rows": gone})
         return gone
 
+    async def forget_metrics(self, now: datetime | None = None) -> int:
+        """How many cells of tenants' own metrics went: past their time, or of versions that ended."""
+        now = now or datetime.now(UTC)
+        gone, by_tier = 0, await self._tenants()
+        for resolution in Resolution:
+            for tier, tenants in by_tier.items():
+                before = self._retention[tier].dropped_before(resolution, now)
+                if before is not None:
+                    gone += await self._bite_off(FORGET_METRICS[resolution], before, BITE, tenants)
+            gone += await self._bite_off(FORGET_ENDED[resolution], now - ENDED, BITE)
+        if gone:
+            log.info("old cells of metrics dropped", extra={"action": "drop_rollups", "rows": gone})
+        return gone
+
     async def _tenants(self) -> dict[Tier, list[UUID]]:
         async with self._database.as_writer() as session:
             rows = await session.fetch(LIST_TENANTS)
@@ -79,16 +98,16 @@ class RetentionKeeper:
         return by_tier
 
     async def _forget(self, resolution: Resolution, tenants: list[UUID], before: datetime) -> int:
-        gone = await self._bite_off(FORGET_ROLLUPS[resolution], tenants, [TOTAL, *DIMENSIONS], before)
+        gone = await self._bite_off(FORGET_ROLLUPS[resolution], tenants, [TOTAL, *DIMENSIONS], before, BITE)
         if resolution in FORGET_COUNTS:
-            gone += await self._bite_off(FORGET_COUNTS[resolution], tenants, list(Outcome), before)
+            gone += await self._bite_off(FORGET_COUNTS[resolution], tenants, list(Outcome), before, BITE)
         return gone
 
-    async def _bite_off(self, query: Query, tenants: list[UUID], parts: list[str], before: datetime) -> int:
+    async def _bite_off(self, query: Query, *arguments: object) -> int:
         gone = 0
         while True:
             async with self._database.as_writer() as session:
-                status = await session.execute(query, tenants, parts, before, BITE)
+                status = await session.execute(query, *arguments)
             gone += (count := int(status.split()[-1]))
             if count < BITE:
                 return gone

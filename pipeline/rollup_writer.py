@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
+from uuid import UUID
 
 from core.database import Session
 from core.queries import joined, named
 from core.rollups import TOTAL, Resolution, Slot
 from core.summary import Summary, SummaryRow
 from pipeline import copying
+from pipeline.capping import capped, events_left_out, let_in, new_cells
 from pipeline.cells import OpenCell, OpenCells, OpenSlot
-from pipeline.fold import Cell, Tallies, Tally
+from pipeline.fold import Cell, Tallies, Tally, merged
 
 TABLES = {r: named("aggregate", f"table_{r.value}").text for r in Resolution}
 READ_CELLS = {r: named("aggregate", "read_cells").filled(table=TABLES[r]) for r in Resolution}
@@ -29,22 +32,38 @@ CELL_COLUMNS = (
 SUMMARY_COLUMNS = len(SummaryRow.__struct_fields__)
 _START = copying.row_start(len(CELL_COLUMNS))
 
+COUNT_VALUES = named("aggregate", "count_values")
+
+Slots = dict[Slot, OpenSlot[OpenCell]]
 # Slots by resolution, as they are after a batch.
-Touched = dict[Resolution, dict[Slot, OpenSlot]]
+Touched = dict[Resolution, Slots]
+# How many events count under `__other__`, by tenant and what they would have been grouped by.
+LeftOut = Counter[tuple[UUID, str]]
 
 
 class RollupWriter:
     """Writes the rollups of shards, each of which nobody else writes at the time."""
 
     def __init__(self) -> None:
-        self._open = OpenCells()
+        self._open: OpenCells[Slot, OpenCell] = OpenCells()
 
-    async def write(self, session: Session, shard: int, tallies: Mapping[Resolution, Tallies]) -> Touched:
+    async def write(
+        self, session: Session, shard: int, tallies: Mapping[Resolution, Tallies]
+    ) -> tuple[Touched, LeftOut]:
         """Adds tallies to the cells of a shard, by way of the staging tables. What it gives is to be handed to `keep`
         once it is committed."""
+        hours = await self._known(session, Resolution.HOUR, shard, tallies[Resolution.HOUR])
+        left_out = await self._left_out(session, shard, tallies[Resolution.HOUR], hours)
+        counts = LeftOut()
+        if left_out:
+            for (slot, dimension), count in events_left_out(tallies[Resolution.HOUR], left_out).items():
+                counts[slot.tenant_id, dimension] += count
+            tallies = {resolution: capped(added, left_out, merged) for resolution, added in tallies.items()}
+            await self._complete(session, Resolution.HOUR, shard, tallies[Resolution.HOUR], hours)
         touched: Touched = {}
         for resolution, added in tallies.items():
-            slots = touched[resolution] = await self._known(session, resolution, shard, added)
+            is_hour = resolution is Resolution.HOUR
+            slots = touched[resolution] = hours if is_hour else await self._known(session, resolution, shard, added)
             for slot, cells in added.items():
                 open_slot = slots.setdefault(slot, OpenSlot(is_whole=True))
                 for cell, tally in cells.items():
@@ -53,7 +72,7 @@ class RollupWriter:
                     open_slot.cells[cell].add(tally)
         await session.copy_binary("staged_rollups", CELL_COLUMNS, copying.in_chunks(_rows(shard, tallies, touched)))
         await session.execute(WRITE_CELLS)
-        return touched
+        return touched, counts
 
     def keep(self, shard: int, touched: Touched) -> None:
         """Remembers cells as they were committed."""
@@ -64,15 +83,20 @@ class RollupWriter:
         """Forgets a shard that somebody else may have written."""
         self._open.forget(shard)
 
-    async def _known(
-        self, session: Session, resolution: Resolution, shard: int, added: Tallies
-    ) -> dict[Slot, OpenSlot]:
+    async def _known(self, session: Session, resolution: Resolution, shard: int, added: Tallies) -> Slots:
         """What the shard has in these slots: from memory, else from its table. A slot without its total has no cell at
         all: asked first, it saves looking for each cell of a new bucket."""
         known = self._open.take(shard, resolution, added)
         unmet = [(slot, TOTAL, "") for slot in added if slot not in known]
         for slot in await self._read(session, resolution, shard, unmet):
             known[slot] = OpenSlot(is_whole=False)
+        await self._complete(session, resolution, shard, added, known)
+        return known
+
+    async def _complete(
+        self, session: Session, resolution: Resolution, shard: int, added: Tallies, known: Slots
+    ) -> None:
+        """Reads what is added to and not in memory."""
         missing = [
             (slot, *cell)
             for slot, open_slot in known.items()
@@ -82,7 +106,26 @@ class RollupWriter:
         ]
         for slot, cells in (await self._read(session, resolution, shard, missing)).items():
             known[slot].cells |= {cell: OpenCell(summary) for cell, summary in cells.items()}
-        return known
+
+    async def _left_out(self, session: Session, shard: int, hours: Tallies, known: Slots) -> dict[Slot, set[Cell]]:
+        """Cells of hours that have no room for them; how many values an hour of another worker has is asked once."""
+        new = {}
+        for slot, cells in hours.items():
+            if found := new_cells(cells, known.setdefault(slot, OpenSlot(is_whole=True))):
+                new[slot] = found
+        unmet = {
+            (slot, dimension)
+            for slot, cells in new.items()
+            if not known[slot].is_whole
+            for dimension, _ in cells
+            if dimension not in known[slot].values
+        }
+        if unmet:
+            columns = zip(*((s.tenant_id, d, bucket_time(s.bucket), s.type, s.is_bot) for s, d in unmet), strict=True)
+            for row in await session.fetch(COUNT_VALUES, shard, *map(list, columns)):
+                known[slot_of(row)].values[row["dimension"]] = row["found"]
+        left_out = {slot: set(let_in(cells, known[slot])) for slot, cells in new.items()}
+        return {slot: cells for slot, cells in left_out.items() if cells}
 
     async def _read(
         self, session: Session, resolution: Resolution, shard: int, places: Sequence[tuple[Slot, str, str]]

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from uuid import UUID
 
@@ -24,9 +24,11 @@ from core.events import EnrichedBatch
 from core.queries import named
 from core.rollups import Slot
 from core.summary import SummaryRow
+from pipeline.counted_metrics import CountedMetrics, load_counted
 from pipeline.event_rows import COLUMNS, STAGED_COLUMNS
-from pipeline.prepared import Prepared, fold_groups, giving_way, grouped, prepare
-from pipeline.rollup_writer import RollupWriter, Touched, totals_of
+from pipeline.metric_writer import ChangedSpan, MetricWriter, TouchedMetrics, metrics_left_out, spans_of
+from pipeline.prepared import Prepared, fold_groups, fold_own, giving_way, grouped, prepare
+from pipeline.rollup_writer import LeftOut, RollupWriter, Touched, totals_of
 from pipeline.usage import DAY_MS, add_usage, day_of
 
 READ_OFFSET = named("aggregate", "read_offset")
@@ -59,11 +61,12 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What one batch changed: how many events of each tenant were new (0: all of it were known), and the new total of
-    every changed minute."""
+    """What one batch changed: how many events of each tenant were new (0: all of it were known), the new total of
+    every changed minute, and by tenant the minutes of its own metrics that changed."""
 
     new_events: Mapping[UUID, int]
     minutes: dict[Slot, SummaryRow]
+    metrics: Mapping[UUID, list[ChangedSpan]] = field(default_factory=dict)
 
 
 UpdateWriter = Callable[[Counted], tuple[Offset, bytes]]
@@ -75,6 +78,22 @@ class Misplaced(Unavailable):
     def __init__(self, tiers: Mapping[UUID, str]) -> None:
         super().__init__()
         self.tiers = tiers
+
+
+class Redefined(Unavailable):
+    """A tenant's own metrics are others than those its events were prepared for; nothing was written."""
+
+    def __init__(self, metrics: Mapping[UUID, CountedMetrics]) -> None:
+        super().__init__()
+        self.metrics = metrics
+
+
+@dataclass(frozen=True, slots=True)
+class _Touched:
+    """Cells as they are after a batch, to be kept once it is committed."""
+
+    rollups: Touched = field(default_factory=dict)
+    metrics: TouchedMetrics = field(default_factory=dict)
 
 
 class _TakenBack(Exception):
@@ -89,6 +108,7 @@ class Store:
         self._consumer = consumer
         self._ensured: set[tuple[str, date]] = set()
         self._rollups = RollupWriter()
+        self._metrics = MetricWriter()
         # For so many transactions events are taken for known, since one was.
         self._careful = 0
         # Where this worker left each shard: while it stands there, nobody else has written it.
@@ -128,9 +148,11 @@ class Store:
         Raises:
             Fenced: the partition no longer stands at `expected`; nothing was written.
             Misplaced: a tenant's tier is another than its batches say; nothing was written.
+            Redefined: a tenant's metrics are others than it was prepared for; nothing was written.
         """
         if self._left.pop(partition.number, None) != (partition, expected):
             self._rollups.forget(partition.number)
+            self._metrics.forget(partition.number)
         async with self._database.as_writer() as session:
             place = (self._consumer, partition.topic, partition.number)
             row = await session.fetchrow(LOCK_OFFSET, *place, expected)
@@ -142,7 +164,8 @@ class Store:
             if await session.fetchrow(MOVE_OFFSET, *place, expected, next_offset, update) is None:
                 raise Fenced(f"{partition} was moved by another worker")
             failpoints.reached("before_commit")
-        self._rollups.keep(partition.number, touched)
+        self._rollups.keep(partition.number, touched.rollups)
+        self._metrics.keep(partition.number, touched.metrics)
         self._left[partition.number] = partition, next_offset
         return counted
 
@@ -159,7 +182,7 @@ class Store:
             "events dropped",
             extra={"action": "drop_events", "reason": "tenant_deleted", "batches": len(prepared.batches) - len(kept)},
         )
-        return await prepare(kept)
+        return await prepare(kept, prepared.metrics)
 
     async def rehearse(self, partition: Partition, prepared: Prepared) -> None:
         """Counts batches as `transact` would, and takes it back: whether the database refuses them shows."""
@@ -168,34 +191,50 @@ class Store:
                 await self._count(session, partition, prepared)
                 raise _TakenBack
 
-    async def _count(self, session: Session, partition: Partition, prepared: Prepared) -> tuple[Counted, Touched]:
-        is_moving = await self._hold_tiers(session, prepared.batches) if prepared.batches else False
+    async def _count(self, session: Session, partition: Partition, prepared: Prepared) -> tuple[Counted, _Touched]:
+        is_moving = await self._hold_tiers(session, prepared) if prepared.batches else False
         known = await self._insert_events(session, prepared, is_moving=is_moving) if prepared.unique else set()
-        groups, tallies = prepared.groups, prepared.tallies
+        groups, tallies, own = prepared.groups, prepared.tallies, prepared.metric_tallies
         if known:
             groups = grouped([pair for place, pair in enumerate(prepared.unique) if place not in known])
             tallies = await giving_way(fold_groups(groups))
+            own = await giving_way(fold_own(groups, prepared.metrics)) if own else {}
         new_events: Counter[UUID] = Counter()
         # Those of whom nothing was new as well: it is told that something came again.
         for batch in prepared.batches:
             new_events[batch.tenant_id] += 0
         for batch, events in groups:
             new_events[batch.tenant_id] += len(events)
-        touched = await self._rollups.write(session, partition.number, tallies) if groups else {}
+        touched, left_out = await self._rollups.write(session, partition.number, tallies) if groups else ({}, LeftOut())
+        touched_metrics: TouchedMetrics = {}
+        if own:
+            touched_metrics, more = await self._metrics.write(session, partition.number, own)
+            left_out += metrics_left_out(more, prepared.metrics)
         # Last: its rows are all that the partitions of a spread tenant share, and are held until the commit.
-        await add_usage(session, prepared.batches, groups)
-        return Counted(new_events, totals_of(touched)), touched
+        await add_usage(session, prepared.batches, groups, left_out)
+        counted = Counted(new_events, totals_of(touched), spans_of(touched_metrics))
+        return counted, _Touched(touched, touched_metrics)
 
-    async def _hold_tiers(self, session: Session, batches: Sequence[EnrichedBatch]) -> bool:
-        """Holds the tenants' tiers until the end; whether events of one of them move between storage classes now.
+    async def _hold_tiers(self, session: Session, prepared: Prepared) -> bool:
+        """Holds the tenants' tiers and metrics until the end; whether events of one of them move between storage
+        classes now.
 
         Raises:
             Misplaced: a tier is another than it was at the door.
+            Redefined: a tenant's metrics are others than it was prepared for.
         """
+        batches = prepared.batches
         rows = await session.fetch(HOLD_TIERS, list({batch.tenant_id for batch in batches}))
         tiers = {row["tenant_id"]: row["tier"] for row in rows}
         if any(tiers.get(batch.tenant_id, batch.retention_class) != batch.retention_class for batch in batches):
             raise Misplaced(tiers)
+        changed = {
+            UUID(int=row["tenant_id"].int): row["metrics_revision"]
+            for row in rows
+            if row["metrics_revision"] != prepared.revision(row["tenant_id"])
+        }
+        if changed:
+            raise Redefined(await load_counted(session, changed))
         return any(row["is_moving"] for row in rows)
 
     async def _insert_events(self, session: Session, prepared: Prepared, *, is_moving: bool) -> set[int]:

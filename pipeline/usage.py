@@ -4,7 +4,7 @@ by minute, reason and key. All by the moment of receipt, and once a batch: an ev
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from functools import lru_cache
 from operator import attrgetter
@@ -30,8 +30,13 @@ UsageKey = tuple[UUID, date, str]
 _time_of = attrgetter("timestamp_ms")
 
 
-async def add_usage(session: Session, batches: Sequence[EnrichedBatch], groups: Sequence[Group]) -> None:
-    """Adds what these batches brought, and what of it (`groups`) was new."""
+async def add_usage(
+    session: Session,
+    batches: Sequence[EnrichedBatch],
+    groups: Sequence[Group],
+    left_out: Mapping[tuple[UUID, str], int] | None = None,
+) -> None:
+    """Adds what these batches brought, what of it (`groups`) was new, and what of that counts under `__other__`."""
     accepted: Counter[int] = Counter()
     late: Counter[IngestCell] = Counter()
     for batch, events in groups:
@@ -39,6 +44,9 @@ async def add_usage(session: Session, batches: Sequence[EnrichedBatch], groups: 
         late.update(late_cells(batch, events))
     usage: dict[UsageKey, list[int]] = {}
     cells: Counter[IngestCell] = late
+    received = {batch.tenant_id: batch.received_ms for batch in batches} if left_out else {}
+    for (tenant_id, what), count in (left_out or {}).items():
+        cells[cell_of(tenant_id, received[tenant_id], Outcome.OVERFLOW, what, "")] += count
     for batch in batches:
         new = accepted[id(batch)]
         known = len(batch.events) - new

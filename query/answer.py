@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from core.metrics import MetricKind
+from core.metrics import MetricDefinition, MetricKind
 from query.parts import Number, Parts, PartsRow
 from query.planner import Plan, Source
 from query.question import Interval
@@ -45,6 +45,7 @@ class QueryWarning:
 class Answer:
     """An answer, and where it came from."""
 
+    definition: MetricDefinition
     columns: Columns
     interval: Interval
     from_: datetime

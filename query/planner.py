@@ -53,14 +53,13 @@ class Plan:
         return [False, True] if self.question.include_bots else [False]
 
 
-def plan_question(question: MetricQuestion, now: datetime, kept: Kept) -> Plan:
-    """The plan of a question to a tenant that keeps so much.
+def plan_question(question: MetricQuestion, definition: MetricDefinition, now: datetime, kept: Kept) -> Plan:
+    """The plan of a question about this metric, to a tenant that keeps so much.
 
     Raises:
         BadInput: the question is not one.
     """
-    check_question(question)
-    definition = question.definition()
+    check_question(question, definition)
     start, end = question.span(now)
     buckets = buckets_of(question.interval, start, end, question.zone())
     used = {*question.group_by, *(f.dimension for f in question.filters)} - {"type"}

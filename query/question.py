@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import islice
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from core.errors import BadInput
 from core.filters import NUMERIC_OPS, DimensionFilter, FilterOp
-from core.metrics import BUILT_IN, EVENT_DIMENSIONS, MetricDefinition, MetricKind
+from core.metrics import MetricDefinition, MetricKind
 
-ALL_DIMENSIONS = EVENT_DIMENSIONS
 NUMERIC_DIMENSIONS = frozenset({"status"})
 MAX_GROUP_BY = 6
 MAX_LIMIT = 100
@@ -21,6 +22,8 @@ MAX_FILTERS = 20
 MAX_FILTER_VALUES = 100
 MAX_VALUE_LENGTH = 1024
 MAX_PERCENTILES = 10
+# How many names a message lists.
+MAX_NAMED = 30
 DEFAULT_PERCENTILES = (50.0, 95.0, 99.0)
 # Files that lie among the zones of some systems, and mean another place on each.
 LOCAL_ZONES = frozenset({"localtime", "posixrules", "Factory"})
@@ -55,18 +58,6 @@ class MetricQuestion:
     limit: int = DEFAULT_LIMIT
     include_bots: bool = False
     percentiles: tuple[float, ...] = DEFAULT_PERCENTILES
-
-    def definition(self) -> MetricDefinition:
-        """The metric asked for.
-
-        Raises:
-            BadInput: there is none of that key.
-        """
-        if not self.metric:
-            raise bad("unknown_metric", "metric", f"metric is missing; {_one_of(BUILT_IN)}.")
-        if self.metric not in BUILT_IN:
-            raise bad("unknown_metric", "metric", f"There is no metric {self.metric[:80]!r}; {_one_of(BUILT_IN)}.")
-        return BUILT_IN[self.metric]
 
     def zone(self) -> ZoneInfo:
         """The time zone.
@@ -110,17 +101,18 @@ def bad(code: str, field: str, message: str) -> BadInput:
     return BadInput(message, code=code, field=field)
 
 
-def _one_of(names: object) -> str:
-    return "there are " + ", ".join(names)  # type: ignore[arg-type]
+def one_of(names: Iterable[str]) -> str:
+    """Names for a message, not too many of them."""
+    some = list(islice(names, MAX_NAMED + 1))
+    return "there are " + ", ".join(some[:MAX_NAMED]) + (" and more" if len(some) > MAX_NAMED else "")
 
 
-def check_question(question: MetricQuestion) -> None:
-    """Everything about a question that needs no clock and no data.
+def check_question(question: MetricQuestion, definition: MetricDefinition) -> None:
+    """Everything about a question to this metric that needs no clock and no data.
 
     Raises:
         BadInput: names the field, the limit and the remedy.
     """
-    definition = question.definition()
     question.zone()
     if not 1 <= question.limit <= MAX_LIMIT:
         raise bad("bad_limit", "limit", f"limit must be 1 to {MAX_LIMIT}, not {question.limit}.")
@@ -144,7 +136,7 @@ def _check_dimension(definition: MetricDefinition, dimension: str, field: str) -
         raise bad(
             "unknown_dimension",
             field,
-            f"{definition.key} has no dimension {dimension[:80]!r}; {_one_of(definition.dimensions)}.",
+            f"{definition.key} has no dimension {dimension[:80]!r}; {one_of(definition.dimensions)}.",
         )
 
 

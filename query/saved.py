@@ -11,6 +11,7 @@ import msgspec
 from core.errors import BadInput
 from core.filters import DimensionFilter, FilterOp
 from query.calendar import checked_interval
+from query.definitions import Metrics, definition_of
 from query.question import DEFAULT_LIMIT, DEFAULT_PERCENTILES, Interval, MetricQuestion, bad, check_question
 
 
@@ -114,12 +115,12 @@ def as_json(question: MetricQuestion) -> Any:
     return msgspec.json.decode(write_query(question))
 
 
-def check_saved(question: MetricQuestion, now: datetime) -> None:
-    """Whether a question can be asked, as it is to be saved or as it was.
+def check_saved(question: MetricQuestion, metrics: Metrics, now: datetime) -> None:
+    """Whether a question can be asked of these metrics, as it is to be saved or as it was.
 
     Raises:
         BadInput: names the field, the limit and the remedy.
     """
-    check_question(question)
+    check_question(question, definition_of(question, metrics))
     start, end = question.span(now)
     checked_interval(question.interval, start, end)

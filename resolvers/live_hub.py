@@ -25,7 +25,7 @@ from query.frames import Frame, Shown, after_frame, decode_frame
 from resolvers.live_cursors import Cursor, digest_of, new_epoch, read_cursor
 from resolvers.live_log import Reader
 from resolvers.live_rings import RingWriter
-from resolvers.live_stream import Ask, LiveKey, LiveStream
+from resolvers.live_stream import Asker, LiveKey, LiveStream
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class LiveHub:
     async def reading(
         self,
         key: LiveKey,
-        ask: Ask,
+        asker: Asker,
         wake: Callable[[], None],
         resume_from: str | None = None,
         *,
@@ -89,7 +89,7 @@ class LiveHub:
         except BadInput:
             if not is_forgiving:
                 raise
-        stream = self._stream(key, ask)
+        stream = self._stream(key, asker)
         reader = Reader(stream, wake, time.monotonic() + LIFE_SECONDS * random.uniform(0.9, 1.0))
         stream.readers.add(reader)
         try:
@@ -117,19 +117,19 @@ class LiveHub:
         """Those that run now."""
         return list(self._streams.values())
 
-    def _stream(self, key: LiveKey, ask: Ask) -> LiveStream:
+    def _stream(self, key: LiveKey, asker: Asker) -> LiveStream:
         stream = self._streams.get(key)
         if stream is not None and stream.error is None:
             if (ending := self._endings.pop(key, None)) is not None:
                 ending.cancel()
-            stream.ask = ask
+            stream.asker = asker
             return stream
         if stream is not None:
             self._end(key)
         self._check_room(key.tenant_id)
         of_tenant = self._tenants.setdefault(key.tenant_id, _TenantStreams())
         places = (of_tenant.places, self._places)
-        stream = LiveStream(key, new_epoch(key, self._secret), ask, places, self._heartbeat_seconds)
+        stream = LiveStream(key, new_epoch(key, self._secret), asker, places, self._heartbeat_seconds)
         stream.on_frame = self._writer.note
         self._streams[key] = of_tenant.streams[key] = stream
         if of_tenant.feed is None:

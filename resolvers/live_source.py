@@ -7,13 +7,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
-from query.answer import Answer
 from query.frames import Frame
-from query.question import MetricQuestion
 from resolvers.context import Context
 from resolvers.live_log import Reader
 from resolvers.live_stream import LiveKey
-from resolvers.series import answer_series, live_frames
+from resolvers.series import Asking, live_frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +32,4 @@ class LiveSource:
         Raises:
             BadInput: the cursor is none; TooMany: too many streams.
         """
-        return self.context.backends.hub.reading(self.key, self._ask, wake, self.resume_from)
-
-    async def _ask(self, question: MetricQuestion) -> Answer:
-        return await answer_series(self.context, question)
+        return self.context.backends.hub.reading(self.key, Asking(self.context), wake, self.resume_from)

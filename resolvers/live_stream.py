@@ -4,14 +4,17 @@ told to all who read them. It asks what `series` asks, so the numbers are the sa
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Protocol
 
 from core.errors import BadInput, CloudMetricsError, Unavailable
+from core.metrics import MetricDefinition
 from core.rollups import LiveNotice
 from core.tenancy import TenantId
 from query.answer import Answer
@@ -25,7 +28,17 @@ log = logging.getLogger(__name__)
 COALESCE_SECONDS = 0.25
 RETRY_SECONDS = 1.0
 
-Ask = Callable[[MetricQuestion], Awaitable[Answer]]
+
+class Asker(Protocol):
+    """How the readers of a stream ask."""
+
+    async def answer(self, question: MetricQuestion) -> Answer:
+        """As a query is answered; same errors."""
+        ...
+
+    async def definitions(self, question: MetricQuestion) -> Sequence[MetricDefinition]:
+        """The metrics that the answer is made of, as they are defined now; same errors."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,28 +52,34 @@ class LiveKey:
 
 
 class Concern:
-    """Whether a notice can change a question's answer."""
+    """Whether a notice can change a question's answer; of one that was not asked yet every notice can."""
 
-    def __init__(self, question: MetricQuestion) -> None:
-        definition = question.definition()
-        self._types = definition.event_types
-        self._is_of_ingest = definition.outcome is not None
+    def __init__(self, definitions: Sequence[MetricDefinition] = ()) -> None:
+        self._is_known = bool(definitions)
+        self._is_of_ingest = any(definition.outcome is not None for definition in definitions)
+        types = [definition.event_types for definition in definitions]
+        self._types = None if None in types else frozenset(itertools.chain.from_iterable(filter(None, types)))
+        self._versions = {str(definition.defined.id) for definition in definitions if definition.defined is not None}
 
     def is_met_by(self, notice: LiveNotice) -> bool:
+        if not self._is_known:
+            return True
         if notice.is_of_ingest and not self._is_of_ingest:
             return False
-        return self._types is None or any(span[0] in self._types for span in notice.spans)
+        if self._types is None or any(span[0] in self._types for span in notice.spans):
+            return True
+        return any(version in self._versions for version, *_ in notice.metrics)
 
 
 class LiveStream:
-    """A stream and its readers. `ask` is as its newest reader would ask; `places` bound what the streams of the tenant,
+    """A stream and its readers. `asker` asks as its newest reader would; `places` bound what the streams of the tenant,
     and those of the process, ask at once."""
 
     def __init__(
-        self, key: LiveKey, epoch: str, ask: Ask, places: Sequence[asyncio.Semaphore], heartbeat_seconds: float
+        self, key: LiveKey, epoch: str, asker: Asker, places: Sequence[asyncio.Semaphore], heartbeat_seconds: float
     ) -> None:
         self.key = key
-        self.ask = ask
+        self.asker = asker
         self.log = FrameLog(epoch, len(key.questions))
         self.readers: set[Reader] = set()
         self.error: CloudMetricsError | None = None
@@ -68,7 +87,7 @@ class LiveStream:
         self.on_frame: Callable[[LiveStream], None] = lambda stream: None
         self._places = places
         self._heartbeat_seconds = heartbeat_seconds
-        self._concerns = [Concern(question) for question in key.questions]
+        self._concerns = [Concern() for _ in key.questions]
         self._stale = set(range(len(key.questions)))
         self._is_gap = False
         self._fresh: dict[int, datetime] = {}
@@ -161,7 +180,9 @@ class LiveStream:
                 async with AsyncExitStack() as held:
                     for place in self._places:
                         await held.enter_async_context(place)
-                    answer = await self.ask(self.key.questions[index])
+                    # Looked up each time: a metric's new version is told of by another id.
+                    self._concerns[index] = Concern(await self.asker.definitions(self.key.questions[index]))
+                    answer = await self.asker.answer(self.key.questions[index])
             except Unavailable:
                 await asyncio.sleep(RETRY_SECONDS)
                 continue

@@ -20,7 +20,6 @@ from core.identities import load_identities
 from core.invitations import load_invitations
 from core.jobs import find_jobs
 from core.members import load_members
-from core.metrics import BUILT_IN
 from core.own_letters import find_own
 from core.permissions import Permission
 from core.sign_in_connections import load_connections
@@ -30,6 +29,7 @@ from resolvers.context import Context, Load
 from resolvers.events import event_key, load_events
 from resolvers.global_ids import parse_global_id
 from resolvers.jobs import job_key
+from resolvers.metrics import find_metric_by_local_id
 from resolvers.questions import load_question
 from resolvers.sessions import find_own_session
 from resolvers.shares import load_link
@@ -77,13 +77,9 @@ async def _own_tenant(context: Context, local: str) -> Any:
     return tenant if local == str(tenant.id) else None
 
 
-async def _metric(context: Context, local: str) -> Any:
-    return BUILT_IN.get(local)
-
-
 KINDS: dict[str, Kind] = {
     "Tenant": Kind(Permission.TENANT_READ, _own_tenant),
-    "Metric": Kind(Permission.METRICS_READ, _metric),
+    "Metric": Kind(Permission.METRICS_READ, find_metric_by_local_id),
     "Event": Kind(Permission.EVENTS_READ, loaded(load_events, event_key)),
     "AuditEntry": Kind(Permission.AUDIT_READ, loaded(find_entries, entry_key)),
     "Job": Kind(Permission.EXPORTS_WRITE, loaded(find_jobs, job_key)),

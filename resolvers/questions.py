@@ -14,6 +14,7 @@ from core.errors import BadInput
 from core.questions import FIND_MANY, MAX_TAG_LENGTH, Draft, Question, Questions, Wanted, check_text, question_of
 from core.tenancy import TenantId
 from query.answer import Answer, QueryWarning
+from query.definitions import Metrics, metrics_for
 from query.narrowing import Range
 from query.question import MetricQuestion
 from query.saved import as_json, check_saved, read_query, write_query
@@ -84,14 +85,19 @@ def level_for(context: Context, access: AccessList) -> Level:
     return level_of(grantees_of(context.principal), access) or Level.VIEW
 
 
-def query_of(question: Question) -> MetricQuestion:
+async def metrics_of(context: Context, question: MetricQuestion) -> Metrics:
+    """The metrics among which that of a question is. Raises DatabaseUnavailable."""
+    return await metrics_for(context.backends.metrics, context.principal.tenant.id, [question])
+
+
+async def query_of(context: Context, question: Question) -> MetricQuestion:
     """What is asked, as the engine takes it.
 
     Raises:
         BadInput: it can no longer be asked in this version; says why.
     """
     metric = read_query(question.draft.query)
-    check_saved(metric, datetime.now(UTC))
+    check_saved(metric, await metrics_of(context, metric), datetime.now(UTC))
     return metric
 
 
@@ -103,31 +109,30 @@ def shown_query(question: Question) -> Any:
         return question.draft.stored_query
 
 
-def warnings_of_question(question: Question) -> list[QueryWarning]:
+async def warnings_of_question(context: Context, question: Question) -> list[QueryWarning]:
     """Why it can no longer be asked, if so."""
     try:
-        query_of(question)
+        await query_of(context, question)
     except BadInput as error:
         message = f"This question was saved when it could be asked, and cannot any more: {error.message} Edit it."
         return [QueryWarning("query_no_longer_fits", message)]
     return []
 
 
-async def answer_question(context: Context, question: Question, range: Range) -> tuple[Answer, MetricQuestion]:
+async def answer_question(context: Context, question: Question, range: Range) -> Answer:
     """Its answer, over its own range or another.
 
     Raises:
         BadInput: it can no longer be asked, or not over this range.
     """
-    metric = range.of(query_of(question))
-    return await answer_series(context, metric), metric
+    return await answer_series(context, range.of(await query_of(context, question)))
 
 
 async def create_question(
     context: Context, name: str, description: str, metric: MetricQuestion, tags: Sequence[str], grants: Sequence[Grant]
 ) -> Question:
     """A new one, the caller's own. Raises BadInput, PermissionDenied."""
-    draft = Draft(name, description, _written(metric), tuple(tags))
+    draft = Draft(name, description, await _written(context, metric), tuple(tags))
     return await questions_of(context).create(draft, grants)
 
 
@@ -137,7 +142,7 @@ async def update_question(
     """An edit of the fields that are given. Raises BadInput, NotFound, PermissionDenied, EditConflict."""
     changes = {name: value for name, value in texts.items() if value is not None}
     if metric is not None:
-        changes["query"] = _written(metric)
+        changes["query"] = await _written(context, metric)
     return await questions_of(context).update(uuid_of(id, KIND), revision, changes)
 
 
@@ -156,9 +161,9 @@ async def restore_question(context: Context, id: str) -> Question:
     return await questions_of(context).restore(uuid_of(id, KIND))
 
 
-def _written(metric: MetricQuestion) -> str:
+async def _written(context: Context, metric: MetricQuestion) -> str:
     try:
-        check_saved(metric, datetime.now(UTC))
+        check_saved(metric, await metrics_of(context, metric), datetime.now(UTC))
     except BadInput as error:
         raise BadInput(error.message, code=error.code, field=f"query.{error.field or ''}".rstrip(".")) from None
     return write_query(metric)

@@ -30,7 +30,7 @@ async def saved_key(context: Context, ids: Sequence[str]) -> LiveKey:
         BadInput: there are none or too many, or one can no longer be asked.
         PermissionDenied: the caller may read no metrics.
     """
-    return live_key(context, [await _question(context, id) for id in ids or [""]], FRAME_SECONDS)
+    return await live_key(context, [await _question(context, id) for id in ids or [""]], FRAME_SECONDS)
 
 
 async def saved_frames(
@@ -58,9 +58,9 @@ async def _question(context: Context, id: str) -> MetricQuestion:
         shared = await shared_object(context)
         if id and uuid_of(id, KIND, field="question") != shared.question.id:
             raise missing(KIND, field="question")
-        return shared.narrowed(Range(), ())
+        return await shared.narrowed(context, Range(), ())
     context.principal.require(Permission.QUESTIONS_READ)
     context.principal.require(Permission.METRICS_READ)
     if not id:
         raise NotFound("Say which: ?question= and the global id of a SavedQuestion.", field="question")
-    return query_of(await find_question(context, id))
+    return await query_of(context, await find_question(context, id))

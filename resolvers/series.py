@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
 
 from core.errors import BadInput
+from core.metrics import MetricDefinition
 from core.shares import rows_budget
 from query.answer import Answer
 from query.frames import Frame
-from query.question import MetricQuestion, bad, check_question
+from query.question import MetricQuestion, bad
 from resolvers.context import Context
 from resolvers.live_stream import COALESCE_SECONDS, LiveKey
 
@@ -37,7 +39,29 @@ async def answer_series(context: Context, question: MetricQuestion) -> Answer:
     return answer
 
 
-def live_key(context: Context, questions: Sequence[MetricQuestion], seconds: float = COALESCE_SECONDS) -> LiveKey:
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """How a caller's live questions are asked: as its queries are."""
+
+    context: Context
+
+    async def answer(self, question: MetricQuestion) -> Answer:
+        return await answer_series(self.context, question)
+
+    async def definitions(self, question: MetricQuestion) -> list[MetricDefinition]:
+        return await definitions_of(self.context, question)
+
+
+async def definitions_of(context: Context, question: MetricQuestion) -> list[MetricDefinition]:
+    """The metrics that a question is about, checked.
+
+    Raises:
+        BadInput: it cannot be asked; DatabaseUnavailable.
+    """
+    return [await context.backends.engine.definition(context.principal.tenant, question)]
+
+
+async def live_key(context: Context, questions: Sequence[MetricQuestion], seconds: float = COALESCE_SECONDS) -> LiveKey:
     """The stream of questions as the caller sees it: everybody of a tenant sees the same, and the bearers of a share
     link what the link pays for.
 
@@ -52,7 +76,7 @@ def live_key(context: Context, questions: Sequence[MetricQuestion], seconds: flo
         )
     for index, question in enumerate(questions):
         try:
-            check_question(question)
+            await definitions_of(context, question)
         except BadInput as error:
             if len(questions) == 1:
                 raise
@@ -72,11 +96,8 @@ async def live_frames(
         CloudMetricsError: the question cannot be answered any more.
     """
     word = asyncio.Event()
-
-    async def ask(question: MetricQuestion) -> Answer:
-        return await answer_series(context, question)
-
-    async with context.backends.hub.reading(key, ask, word.set, resume_from, is_forgiving=is_forgiving) as reader:
+    asking = Asking(context)
+    async with context.backends.hub.reading(key, asking, word.set, resume_from, is_forgiving=is_forgiving) as reader:
         while True:
             word.clear()
             for frame in reader.take():

@@ -17,9 +17,9 @@ from query.answer import Answer
 from query.frames import Frame
 from query.narrowing import Range, narrowed
 from query.question import MetricQuestion
-from query.saved import read_filters
+from query.saved import read_filters, read_query
 from resolvers.context import Context, Loaders
-from resolvers.questions import load_question, query_of
+from resolvers.questions import load_question, metrics_of, query_of
 from resolvers.series import answer_series, live_frames, live_key
 
 # How long a stream goes on with a question that was edited meanwhile.
@@ -35,17 +35,20 @@ class SharedQuestion:
 
     @property
     def metric(self) -> MetricQuestion:
-        return query_of(self.question)
+        """What is shared; whether it can still be asked is another matter."""
+        return read_query(self.question.draft.query)
 
-    def narrowed(self, range: Range, filters: Sequence[DimensionFilter]) -> MetricQuestion:
+    async def narrowed(self, context: Context, range: Range, filters: Sequence[DimensionFilter]) -> MetricQuestion:
         """What the bearer asks, with the link's conditions.
 
         Raises:
             BadInput: it would be more than is shared.
         """
         terms = self.grant.terms
+        metric = await query_of(context, self.question)
         return narrowed(
-            self.metric,
+            metric,
+            await metrics_of(context, metric),
             locked=read_filters(terms.locked_filters),
             ranges=terms.ranges,
             dimensions=terms.filter_dimensions,
@@ -82,14 +85,13 @@ async def shared_object(context: Context) -> SharedQuestion:
 
 async def answer_shared(
     context: Context, shared: SharedQuestion, range: Range, filters: Sequence[DimensionFilter]
-) -> tuple[Answer, MetricQuestion]:
+) -> Answer:
     """A shared question's answer.
 
     Raises:
         BadInput: it would be more than is shared, or cannot be asked; TooMany: the link's budget is spent.
     """
-    metric = shared.narrowed(range, filters)
-    return await answer_series(context, metric), metric
+    return await answer_series(context, await shared.narrowed(context, range, filters))
 
 
 async def shared_frames(
@@ -103,7 +105,7 @@ async def shared_frames(
     shared = await shared_object(context)
     while True:
         edited, looked_at = shared, time.monotonic()
-        key = live_key(context, (shared.narrowed(range, filters),))
+        key = await live_key(context, (await shared.narrowed(context, range, filters),))
         async with aclosing(live_frames(context, key, resume_from)) as frames:
             async for frame in frames:
                 yield frame

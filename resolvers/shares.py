@@ -24,12 +24,13 @@ from core.shares import (
     revoke_link,
 )
 from core.tenancy import TenantId
+from query.definitions import Metrics, definition_of
 from query.narrowing import Range
-from query.question import check_question
+from query.question import MetricQuestion, check_question
 from query.saved import check_saved, write_filters
 from resolvers.context import Context
 from resolvers.global_ids import missing, parse_global_id, uuid_of
-from resolvers.questions import load_question, query_of
+from resolvers.questions import load_question, metrics_of, query_of
 
 KIND = "ShareLink"
 MAX_RANGES = 20
@@ -93,7 +94,8 @@ async def create_share_link(context: Context, asked: Asked) -> MadeLink:
     """
     question = await _shared_question(context, asked.object_id)
     terms = replace(asked.terms, locked_filters=write_filters(asked.locked))
-    check_terms(question, asked.locked, terms)
+    metric = await query_of(context, question)
+    check_terms(metric, await metrics_of(context, metric), asked.locked, terms)
     return await create_link(
         context.backends.database,
         context.principal,
@@ -111,28 +113,28 @@ async def revoke_share_link(context: Context, id: str) -> ShareLink:
     return await revoke_link(context.backends.database, context.principal, context.request_id, uuid_of(id, KIND))
 
 
-def check_terms(question: Question, locked: Sequence[DimensionFilter], terms: Terms) -> None:
+def check_terms(metric: MetricQuestion, metrics: Metrics, locked: Sequence[DimensionFilter], terms: Terms) -> None:
     """Refuses conditions, ranges and dimensions with which nobody could ask the question.
 
     Raises:
         BadInput: names the field.
     """
-    metric = query_of(question)
+    definition = definition_of(metric, metrics)
     if len(terms.ranges) > MAX_RANGES or len(terms.filter_dimensions or ()) > MAX_DIMENSIONS:
         raise BadInput(f"ranges and filterDimensions have at most {MAX_RANGES} entries.", field="ranges")
     now = datetime.now(UTC)
     try:
-        check_question(replace(metric, filters=(*metric.filters, *locked)))
+        check_question(replace(metric, filters=(*metric.filters, *locked)), definition)
     except BadInput as error:
         raise BadInput(error.message, code=error.code, field="lockedFilters") from None
     try:
         for last in terms.ranges:
-            check_saved(Range(last=last).of(metric), now)
+            check_saved(Range(last=last).of(metric), metrics, now)
     except BadInput as error:
         raise BadInput(error.message, code=error.code, field="ranges") from None
     try:
         some = tuple(DimensionFilter(name, FilterOp.EQ, ("1",)) for name in terms.filter_dimensions or ())
-        check_question(replace(metric, filters=some))
+        check_question(replace(metric, filters=some), definition)
     except BadInput as error:
         raise BadInput(error.message, code=error.code, field="filterDimensions") from None
 

@@ -22,7 +22,8 @@ from schema.ingest import IngestMutations
 from schema.invitations import Invitation, InvitationMutations
 from schema.jobs import Job, JobMutations
 from schema.members import Member, MemberMutations
-from schema.metrics import Breakdown, Metric, MetricSeries, resolve_breakdown, resolve_series
+from schema.metric_definitions import Metric, MetricMutations
+from schema.metrics import Breakdown, MetricSeries, resolve_breakdown, resolve_series
 from schema.node import Node
 from schema.people import PersonMutations
 from schema.prepare import PREPARED
@@ -74,6 +75,7 @@ class Mutation(
     SessionMutations,
     ApiKeyMutations,
     TenantMutations,
+    MetricMutations,
     QuestionMutations,
     ShareMutations,
     MemberMutations,

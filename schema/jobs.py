@@ -30,6 +30,7 @@ JobKindType = enum_of(
     EXPORT_TENANT="Writes everything of the tenant into a file.",
     EXPORT_AUDIT_LOG="Writes the audit trail into a file.",
     DELETE_TENANT="Ends the tenant and everything of it.",
+    BACKFILL_METRIC="Counts earlier events for a new version of a metric.",
 )
 JobStateType = enum_of(
     JobState,

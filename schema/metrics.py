@@ -8,8 +8,8 @@ from typing import Any, cast
 import strawberry
 from strawberry import Info
 
-from core.filters import DimensionFilter, FilterOp
-from core.metrics import MetricDefinition, MetricKind
+from core.filters import DimensionFilter, EventFilter, FilterOp
+from core.metrics import MetricKind
 from core.permissions import Permission
 from query.answer import Answer, Columns
 from query.answer import Series as SeriesColumns
@@ -17,11 +17,9 @@ from query.narrowing import Range
 from query.planner import Source
 from query.question import DEFAULT_LIMIT, DEFAULT_PERCENTILES, Interval, MetricQuestion
 from resolvers.context import Context
-from resolvers.global_ids import global_id
 from resolvers.series import answer_series
 from schema.described import enum_of
 from schema.guarded import shown_to
-from schema.node import Node
 from schema.scalars import ColumnsJSON
 
 MetricKindType = enum_of(
@@ -101,6 +99,20 @@ class Filter:
 
     def to_domain(self) -> DimensionFilter:
         return DimensionFilter(self.dimension, self.op, tuple(self.values))
+
+
+@strawberry.input(description="Which events count: of any of these types, and for which every condition holds.")
+class EventSelection:
+    types: list[str] | None = strawberry.field(default=None, description="1 to 20 types; of all types when absent.")
+    conditions: list[Filter] | None = strawberry.field(
+        default=None,
+        description="Up to 20. A `dimension` is here one of events, or a property by its path, such as "
+        "properties.plan; GT, GTE, LT and LTE compare properties that are numbers too.",
+    )
+
+    def to_domain(self) -> EventFilter:
+        types = None if self.types is None else tuple(self.types)
+        return EventFilter(types, tuple(condition.to_domain() for condition in self.conditions or ()))
 
 
 def narrowing_of(range: TimeRange | None, filters: list[Filter] | None) -> tuple[Range, tuple[DimensionFilter, ...]]:
@@ -221,25 +233,6 @@ class Breakdown:
     warnings: list[QueryWarning] = strawberry.field(description="What to know before trusting it.")
 
 
-@shown_to(Permission.METRICS_READ)
-@strawberry.type(description="A metric's definition: one, for chart, stream and alert.")
-class Metric(Node):
-    @strawberry.field(description="Global id.")
-    def id(self) -> strawberry.ID:
-        return strawberry.ID(global_id("Metric", cast(MetricDefinition, self).key))
-
-    key: str = strawberry.field(description="What `MetricQuery.metric` takes.")
-    version: int = strawberry.field(description="Raised when what it counts changes.")
-    kind: MetricKindType = strawberry.field(description="How its value is made.")  # type: ignore[valid-type]
-    unit: str = strawberry.field(description="Of its values.")
-    description: str = strawberry.field(description="What it counts, in words.")
-    dimensions: list[str] = strawberry.field(description="What it may be grouped and filtered by.")
-
-    @classmethod
-    def is_type_of(cls, obj: object, info: object) -> bool:
-        return isinstance(obj, MetricDefinition)
-
-
 async def resolve_series(info: Info[Context, None], query: MetricQuery) -> Any:
     """A metric over time."""
     return await answer_series(info.context, query.to_domain())
@@ -247,13 +240,12 @@ async def resolve_series(info: Info[Context, None], query: MetricQuery) -> Any:
 
 async def resolve_breakdown(info: Info[Context, None], query: MetricQuery) -> Any:
     """A metric by dimension."""
-    question = query.to_domain()
-    return breakdown_of(await answer_series(info.context, question), question)
+    return breakdown_of(await answer_series(info.context, query.to_domain()))
 
 
-def breakdown_of(answer: Answer, question: MetricQuestion) -> Breakdown:
+def breakdown_of(answer: Answer) -> Breakdown:
     """Totals of an answer's lines as rows."""
-    adds_up = question.definition().kind in (MetricKind.COUNT, MetricKind.SUM)
+    adds_up = answer.definition.kind in (MetricKind.COUNT, MetricKind.SUM)
     totals = [series.total for series in answer.columns.series]
     whole = sum(total or 0 for total in totals) if adds_up else None
     rows = [

@@ -84,18 +84,17 @@ class SavedQuestion(Node):
     deleted_at: datetime | None = strawberry.field(description="When it was deleted; it is kept 30 days from then.")
 
     @strawberry.field(description="Why it can no longer be asked, if so: what it names may be gone.")
-    def warnings(self) -> list[QueryWarning]:
-        return [QueryWarning(code=w.code, message=w.message) for w in warnings_of_question(_row(self))]
+    async def warnings(self, info: Info[Context, None]) -> list[QueryWarning]:
+        found = await warnings_of_question(info.context, _row(self))
+        return [QueryWarning(code=w.code, message=w.message) for w in found]
 
     @guarded(Permission.METRICS_READ, f"Its answer over time. {OWN_RANGE}", cost=10)
     async def series(self, info: Info[Context, None], range: TimeRange | None = None) -> MetricSeries:
-        answer, _ = await answer_question(info.context, _row(self), _range(range))
-        return cast(MetricSeries, answer)
+        return cast(MetricSeries, await answer_question(info.context, _row(self), _range(range)))
 
     @guarded(Permission.METRICS_READ, f"Its answer by dimension, ranked. {OWN_RANGE}", cost=10)
     async def breakdown(self, info: Info[Context, None], range: TimeRange | None = None) -> Breakdown:
-        answer, metric = await answer_question(info.context, _row(self), _range(range))
-        return breakdown_of(answer, metric)
+        return breakdown_of(await answer_question(info.context, _row(self), _range(range)))
 
     @guarded(Permission.SHARES_WRITE, "Its share links, newest first, ended ones too, at most 100; empty for who does "
              "not manage it.")  # fmt: skip

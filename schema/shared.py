@@ -70,22 +70,21 @@ class SharedQuestion(SharedObject):
         return list(_row(self).metric.group_by if dimensions is None else dimensions)
 
     @strawberry.field(description="Why it can no longer be asked, if so.")
-    def warnings(self) -> list[QueryWarning]:
-        return [QueryWarning(code=w.code, message=w.message) for w in warnings_of_question(_row(self).question)]
+    async def warnings(self, info: Info[Context, None]) -> list[QueryWarning]:
+        found = await warnings_of_question(info.context, _row(self).question)
+        return [QueryWarning(code=w.code, message=w.message) for w in found]
 
     @guarded(Permission.SHARED_READ, f"Its answer over time. {NARROWING}", cost=10)
     async def series(
         self, info: Info[Context, None], range: TimeRange | None = None, filters: list[Filter] | None = None
     ) -> MetricSeries:
-        answer, _ = await answer_shared(info.context, _row(self), *narrowing_of(range, filters))
-        return cast(MetricSeries, answer)
+        return cast(MetricSeries, await answer_shared(info.context, _row(self), *narrowing_of(range, filters)))
 
     @guarded(Permission.SHARED_READ, f"Its answer by dimension, ranked. {NARROWING}", cost=10)
     async def breakdown(
         self, info: Info[Context, None], range: TimeRange | None = None, filters: list[Filter] | None = None
     ) -> Breakdown:
-        answer, metric = await answer_shared(info.context, _row(self), *narrowing_of(range, filters))
-        return breakdown_of(answer, metric)
+        return breakdown_of(await answer_shared(info.context, _row(self), *narrowing_of(range, filters)))
 
     @classmethod
     def is_type_of(cls, obj: object, info: object) -> bool:

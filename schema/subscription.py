@@ -95,7 +95,7 @@ async def series(
     info: Info[Context, None], query: MetricQuery, resume_from: str | None = None
 ) -> AsyncIterator[SeriesFrame]:
     """A metric as it changes."""
-    key = live_key(info.context, (query.to_domain(),))
+    key = await live_key(info.context, (query.to_domain(),))
     return cast(AsyncIterator[SeriesFrame], LiveSource(info.context, key, resume_from))
 
 
@@ -103,7 +103,7 @@ async def series_set(
     info: Info[Context, None], queries: list[MetricQuery], resume_from: str | None = None
 ) -> AsyncIterator[SeriesSetFrame]:
     """Several metrics as they change."""
-    key = live_key(info.context, [query.to_domain() for query in queries])
+    key = await live_key(info.context, [query.to_domain() for query in queries])
     return cast(AsyncIterator[SeriesSetFrame], LiveSource(info.context, key, resume_from))
 
 

@@ -8,7 +8,6 @@ from typing import Annotated, Any, cast
 import strawberry
 from strawberry import Info
 
-from core.metrics import BUILT_IN
 from core.permissions import Permission
 from core.tenancy import PrincipalKind, Tier
 from core.tenancy import Tenant as TenantRow
@@ -21,11 +20,12 @@ from resolvers.global_ids import global_id
 from resolvers.invitations import list_invitations
 from resolvers.jobs import page_of_jobs
 from resolvers.members import list_members
+from resolvers.metrics import find_metric_by_key, list_metrics
 from resolvers.people import list_own_tenants, viewer_person
 from resolvers.questions import find_question, list_questions
 from resolvers.sessions import list_own_sessions
 from resolvers.sign_in import list_sign_in_connections
-from resolvers.tenants import list_metrics, update_tenant
+from resolvers.tenants import update_tenant
 from resolvers.usage import month_usage, usage_by_day
 from schema.api_keys import ApiKey
 from schema.audit import AuditEntry, AuditFilter
@@ -36,7 +36,7 @@ from schema.guarded import guarded, mutation, shown_to
 from schema.invitations import Invitation
 from schema.jobs import Job
 from schema.members import Member
-from schema.metrics import Metric
+from schema.metric_definitions import Metric
 from schema.node import Connection, Node
 from schema.people import Person, TenantMembership
 from schema.questions import SavedQuestion, wanted_of
@@ -110,21 +110,27 @@ class Tenant(Node):
     ) -> Connection[ApiKey]:
         return cast(Connection[ApiKey], await list_api_keys(info.context, first, after))
 
-    @guarded(Permission.METRICS_READ, "One metric by its key.")
-    def metric(
-        self, key: Annotated[str, strawberry.argument(description='Such as "requests"; `metrics` lists them.')]
-    ) -> Metric | None:
-        return cast("Metric | None", BUILT_IN.get(key))
-
-    @guarded(Permission.METRICS_READ, "Its metrics, by key.")
-    def metrics(
+    @guarded(Permission.METRICS_READ, "One metric by its key, archived or not.")
+    async def metric(
         self,
         info: Info[Context, None],
-        first: Annotated[int | None, strawberry.argument(description="How many, 1 to 100; all when absent.")] = None,
+        key: Annotated[str, strawberry.argument(description='Such as "requests"; `metrics` lists them.')],
+    ) -> Metric | None:
+        return cast("Metric | None", await find_metric_by_key(info.context, key))
+
+    @guarded(Permission.METRICS_READ, "Its metrics, built in and its own, by key.")
+    async def metrics(
+        self,
+        info: Info[Context, None],
+        first: Annotated[int | None, strawberry.argument(description="How many, 1 to 100; 100 when absent.")] = None,
         after: str | None = None,
         search: str | None = None,
+        archived: Annotated[
+            bool, strawberry.argument(description="Those that are archived, instead of those that are not.")
+        ] = False,
     ) -> Connection[Metric]:
-        return cast(Connection[Metric], list_metrics(info.context, first, after, search))
+        page = await list_metrics(info.context, first, after, search, is_archived=archived)
+        return cast(Connection[Metric], page)
 
     @guarded(Permission.EVENTS_READ, "Its raw events, newest first.")
     async def events(

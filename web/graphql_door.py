@@ -36,12 +36,14 @@ class GraphQLDoor:
         )
         self.heavy = HeavyOperations()
         self.selections = Selections()
+        metrics = MetricCatalog(services.database)
+        freshness = Freshness(services.log)
         self._backends = Backends(
             settings=services.settings,
             database=services.database,
             log=services.log,
-            metrics=MetricCatalog(services.database),
-            engine=QueryEngine(services.database, Retention.of(services.settings), Freshness(services.log).fresh_until),
+            metrics=metrics,
+            engine=QueryEngine(services.database, metrics, Retention.of(services.settings), freshness.fresh_until),
             ingest=ingest,
             live=services.live,
             hub=services.hub,

@@ -34,6 +34,10 @@ class LeaseLost(Exception):
     """The job is another worker's, or nobody's, by now."""
 
 
+class TurnOver(Exception):
+    """There is more to do, and others wait: the job goes behind them."""
+
+
 class Lease:
     """One job while this process runs it."""
 

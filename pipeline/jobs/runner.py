@@ -15,11 +15,11 @@ from core.database import Database
 from core.errors import CloudMetricsError, Misconfigured, Unavailable
 from core.eventlog import EventLog
 from core.exports import KEPT, ExportFolder
-from core.jobs import Job, JobKind, JobState
+from core.jobs import EXPORTS, Job, JobKind, JobState
 from core.settings import Settings
 from core.tenant_ends import is_erasing
 from core.tenant_keys import TenantKeys
-from pipeline.jobs.lease import Cancelled, Lease, LeaseLost
+from pipeline.jobs.lease import Cancelled, Lease, LeaseLost, TurnOver
 
 log = logging.getLogger("pipeline")
 
@@ -92,6 +92,8 @@ class JobRunner:
             result = await self._held(lease, stop)
         except LeaseLost:
             log.warning("job is another's", extra=extra)
+        except TurnOver:
+            await lease.give_back(datetime.now(UTC), is_counted=False)
         except Cancelled:
             await self._end(lease, JobState.CANCELLED)
         except asyncio.CancelledError:
@@ -142,7 +144,7 @@ class JobRunner:
     ) -> None:
         """Ends a job and tells its tenant's audit trail, both or neither; a job that made no file leaves none."""
         job = lease.job
-        is_export = job.kind is not JobKind.DELETE_TENANT
+        is_export = job.kind in EXPORTS
         is_done = state is JobState.DONE
         expires_at = datetime.now(UTC) + KEPT if is_export and is_done else None
         author = Author.operator(job.tenant_id, f"job:{job.id}")

@@ -88,9 +88,11 @@ GRANT SELECT (tenant_id, id, kind, name, is_enabled) ON sign_in_connections TO c
 
 -- Metrics are defined by the application, counted and backfilled by workers.
 GRANT SELECT, INSERT ON metrics, metric_versions TO cm_app;
-GRANT UPDATE (unit, description, kind, version, revision, updated_at, updated_by, archived_at) ON metrics TO cm_app;
+GRANT UPDATE (unit, description, owner, kind, version, revision, updated_at, updated_by, archived_at) ON metrics TO cm_app;
 GRANT UPDATE (counts_until) ON metric_versions TO cm_app;
 GRANT SELECT ON metric_1m, metric_5m, metric_1h TO cm_app;
 GRANT SELECT ON metrics, metric_versions TO cm_writer;
-GRANT UPDATE (ready_at) ON metric_versions TO cm_writer;
+GRANT UPDATE (ready_at, backfilled) ON metric_versions TO cm_writer;
 GRANT SELECT, INSERT, UPDATE, DELETE ON metric_1m, metric_5m, metric_1h TO cm_writer;
+GRANT UPDATE (backfilled, backfill_from, backfill_until, backfill_ts, backfill_id) ON metric_versions TO cm_writer;
+GRANT INSERT (tenant_id, kind, arguments, asked_by) ON jobs TO cm_writer;

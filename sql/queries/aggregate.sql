@@ -30,7 +30,8 @@ SELECT maintenance.ensure_event_partition($1, $2);
 -- event_columns(...)
 -- What a row of events is, in the order in which the worker writes it.
 tenant_id, retention_class, ts, id, received_at, type, key_id, visitor, session, session_id, user_id, anonymous_id,
-page_path, referrer_host, country, device, browser, os, method, status, duration_ms, bytes, is_bot, details;
+page_path, referrer_host, country, device, browser, os, method, status, duration_ms, bytes, is_bot, details,
+metrics_revision;
 
 -- roll_back()
 -- Not all staged events were new: as if none had been inserted.
@@ -61,8 +62,9 @@ SELECT s.place FROM staged_events s LEFT JOIN kept k ON k.tenant_id = s.tenant_i
 WHERE k.id IS NULL;
 
 -- hold_tiers(tenant_ids)
--- The tiers of tenants, which stay as they are until the end; whether events of a former tier's class are under way.
-SELECT tenant_id, tier, is_moving FROM maintenance.hold_tiers($1);
+-- The tiers and metrics revisions of tenants, which stay as they are until the end; whether events of a former tier's
+-- class are under way.
+SELECT tenant_id, tier, is_moving, metrics_revision FROM maintenance.hold_tiers($1);
 
 -- unless_kept(...)
 -- While a tenant's events move between classes, the key of one class does not speak for the others (a count, since the
@@ -85,6 +87,14 @@ CROSS JOIN LATERAL (
         AND t.type = c.type AND t.value = c.value AND t.is_bot = c.is_bot AND t.shard = $1
     OFFSET 0
 ) r;
+
+-- count_values(shard, tenant_ids, dimensions, buckets, types, is_bots)
+-- How many values this writer has of dimensions of hours.
+SELECT c.tenant_id, c.dimension, extract(epoch FROM c.bucket)::bigint AS bucket, c.type, c.is_bot,
+    (SELECT count(*) FROM rollup_1h t WHERE t.tenant_id = c.tenant_id AND t.dimension = c.dimension
+        AND t.bucket = c.bucket AND t.type = c.type AND t.is_bot = c.is_bot AND t.shard = $1) AS found
+FROM unnest($2::uuid[], $3::text[], $4::timestamptz[], $5::text[], $6::boolean[])
+    AS c (tenant_id, dimension, bucket, type, is_bot);
 
 -- write_cells()
 -- Whole values of the staged rows of {resolution} over whatever {table} had: a repeat overwrites, nothing is added twice.

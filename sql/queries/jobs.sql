@@ -4,7 +4,8 @@
 -- A new job of the tenant; nothing while another of its kind is open.
 INSERT INTO jobs (tenant_id, kind, arguments, asked_by, request_id, begins_at)
 VALUES (current_setting('app.current_tenant')::uuid, $1, $2::jsonb, $3, $4, coalesce($5, now()))
-ON CONFLICT (tenant_id, kind) WHERE state IN ('waiting', 'running') DO NOTHING RETURNING *;
+ON CONFLICT (tenant_id, kind) WHERE state IN ('waiting', 'running') AND kind <> 'backfill_metric'
+DO NOTHING RETURNING *;
 
 -- list_jobs(first, before_id)
 -- A page of the tenant's jobs, newest first.
@@ -31,7 +32,7 @@ UPDATE jobs SET is_cancel_asked = true,
     state = CASE state WHEN 'waiting' THEN 'cancelled' ELSE state END,
     ended_at = CASE state WHEN 'waiting' THEN now() ELSE ended_at END
 WHERE tenant_id = (SELECT current_setting('app.current_tenant')::uuid) AND id = $1
-    AND state IN ('waiting', 'running') AND kind <> 'delete_tenant'
+    AND state IN ('waiting', 'running') AND kind NOT IN ('delete_tenant', 'backfill_metric')
 RETURNING *;
 
 -- cancel_deletion()

@@ -31,7 +31,8 @@ INSERT INTO events ({columns}) SELECT {moved} FROM gone ON CONFLICT DO NOTHING;
 -- moved_columns(...)
 -- What a moved row is: the same, in the class of the tier.
 tenant_id, $2, ts, id, received_at, type, key_id, visitor, session, session_id, user_id, anonymous_id,
-page_path, referrer_host, country, device, browser, os, method, status, duration_ms, bytes, is_bot, details;
+page_path, referrer_host, country, device, browser, os, method, status, duration_ms, bytes, is_bot, details,
+metrics_revision;
 
 -- drop_events(tenant_id, tier, first, last, last_id)
 -- Drops a span of events that the tier does not keep.

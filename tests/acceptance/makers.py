@@ -17,6 +17,10 @@ from core.invitations import invite_member
 from core.jobs import JobKind, ask_export
 from core.key_requests import Grantor, KeyRequest
 from core.members import Authority
+from core.metric_checks import Definition
+from core.metric_definitions import EventAggregate
+from core.metric_store import MetricDraft, MetricStore
+from core.metrics import MetricKind
 from core.permissions import Role, Scope
 from core.queries import named
 from core.questions import Draft, Question, Questions
@@ -42,7 +46,9 @@ async def tenant_itself(database: Database, settings: Settings, owner: Principal
 
 
 async def metric(database: Database, settings: Settings, owner: Principal) -> str:
-    return global_id("Metric", "events")
+    definition = Definition(MetricKind.COUNT, EventAggregate(dimensions=("country",)))
+    draft = MetricDraft(key=f"made_{uuid4().hex[:12]}", definition=definition)
+    return global_id("Metric", str((await MetricStore(database, owner, "request").create(draft)).id))
 
 
 async def event(database: Database, settings: Settings, owner: Principal) -> str:

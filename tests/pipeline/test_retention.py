@@ -14,6 +14,7 @@ from core.database import Database
 from core.eventlog import Offset, Partition
 from core.events import encode_enriched
 from core.ingest import Delivery, EventStatus, Ingest
+from core.metric_catalog import MetricCatalog
 from core.quota import MonthQuota
 from core.retention import Retention
 from core.seen import SeenIds
@@ -65,7 +66,7 @@ async def total(
     async def fresh_until() -> datetime:
         return NOW + timedelta(days=9)
 
-    engine = QueryEngine(database, Retention.of(settings), fresh_until)
+    engine = QueryEngine(database, MetricCatalog(database), Retention.of(settings), fresh_until)
     start = NOW - timedelta(days=days)
     asked = {"metric": "events", "from_": start, "to": NOW + timedelta(hours=1), "interval": Interval.DAY, **more}
     answer = await engine.answer(tenant, MetricQuestion(**asked))  # type: ignore[arg-type]

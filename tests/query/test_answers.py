@@ -20,7 +20,8 @@ from core.errors import BadInput
 from core.eventlog import Offset, Partition
 from core.events import EnrichedEvent
 from core.filters import DimensionFilter, FilterOp
-from core.metrics import BUILT_IN, MetricKind, Part
+from core.metric_catalog import MetricCatalog
+from core.metrics import BUILT_IN, EVENT_DIMENSIONS, MetricKind, Part
 from core.retention import Retention
 from core.settings import Settings
 from core.sketches import QUANTILES_RANK_ERROR
@@ -31,7 +32,7 @@ from pipeline.store import Store
 from query.answer import OTHER, Answer
 from query.calendar import buckets_of
 from query.engine import QueryEngine
-from query.question import ALL_DIMENSIONS, Interval, MetricQuestion
+from query.question import Interval, MetricQuestion
 from tests.pipeline.builders import batch_of, enriched
 
 ON_BOTH_STORES = True
@@ -99,7 +100,7 @@ def ask(settings: Settings, database: Database, tenant: Tenant) -> Callable[...,
     async def fresh_until() -> datetime:
         return FRESH
 
-    engine = QueryEngine(database, Retention.of(settings), fresh_until)
+    engine = QueryEngine(database, MetricCatalog(database), Retention.of(settings), fresh_until)
 
     async def ask(asker: Tenant = tenant, **question: Any) -> Answer:
         asked = {"metric": "events", "from_": START, "to": START + timedelta(days=DAYS), **question}
@@ -220,7 +221,7 @@ def filters() -> st.SearchStrategy[DimensionFilter]:
     interval=st.sampled_from([i for i in Interval if i is not Interval.AUTO]),
     timezone=st.sampled_from(ZONES),
     where=st.lists(filters(), max_size=2).map(tuple),
-    group_by=st.lists(st.sampled_from(ALL_DIMENSIONS), max_size=2, unique=True).map(tuple),
+    group_by=st.lists(st.sampled_from(EVENT_DIMENSIONS), max_size=2, unique=True).map(tuple),
     # Spread, since hypothesis likes small numbers, and whole hours hide faults of zones.
     minutes=st.tuples(st.integers(0, DAYS * 1440 - 1).map(lambda n: n * 397 % (DAYS * 1440)), st.integers(1, 2400)),
     limit=st.integers(1, 5),

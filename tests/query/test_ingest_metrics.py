@@ -13,6 +13,7 @@ from core.database import Database
 from core.errors import BadInput
 from core.filters import DimensionFilter, FilterOp
 from core.ingest_counts import add_counts
+from core.metric_catalog import MetricCatalog
 from core.metrics import BUILT_IN
 from core.outcomes import LAG_SECONDS, IngestCell, Outcome, cell_of
 from core.retention import Retention
@@ -52,7 +53,7 @@ def ask(settings: Settings, database: Database, tenant: Tenant) -> Callable[...,
     async def fresh_until() -> datetime:
         return START + timedelta(hours=HOURS, seconds=LAG_SECONDS)
 
-    engine = QueryEngine(database, Retention.of(settings), fresh_until)
+    engine = QueryEngine(database, MetricCatalog(database), Retention.of(settings), fresh_until)
 
     async def ask(**question: Any) -> Answer:
         asked = {

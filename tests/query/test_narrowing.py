@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from core.errors import BadInput
 from core.filters import DimensionFilter, FilterOp
+from core.metrics import BUILT_IN, EVENT_DIMENSIONS
 from query.calendar import buckets_of, covered
 from query.narrowing import Range, narrowed
-from query.question import ALL_DIMENSIONS, Interval, MetricQuestion
+from query.question import Interval, MetricQuestion
 
 NOW = datetime(2026, 1, 15, 12, 34, 56, tzinfo=UTC)
 LOCKED = (DimensionFilter("country", FilterOp.EQ, ("DE",)),)
@@ -30,7 +31,7 @@ SAVED = MetricQuestion(
 
 def ask(saved: MetricQuestion = SAVED, range: Range = Range(), filters: Any = (), **terms: Any) -> MetricQuestion:
     given: dict[str, Any] = {"locked": LOCKED, "ranges": (), "dimensions": None, **terms}
-    return narrowed(saved, range=range, filters=filters, now=NOW, **given)
+    return narrowed(saved, BUILT_IN, range=range, filters=filters, now=NOW, **given)
 
 
 def code_of(**asked: Any) -> str:
@@ -55,7 +56,7 @@ def test_a_condition_that_contradicts_a_locked_one_takes_nothing_away() -> None:
     assert found.filters == (*SAVED.filters, *LOCKED, mine)
 
 
-@pytest.mark.parametrize("dimension", sorted(set(ALL_DIMENSIONS) - {"browser"}))
+@pytest.mark.parametrize("dimension", sorted(set(EVENT_DIMENSIONS) - {"browser"}))
 def test_only_dimensions_that_it_is_grouped_by_can_be_narrowed_by_unless_the_link_says_more(dimension: str) -> None:
     mine = DimensionFilter(dimension, FilterOp.EQ, ("1",))
     assert code_of(filters=(mine,)) == "not_shared"
@@ -128,7 +129,7 @@ def test_nothing_is_read_before_the_first_or_after_the_last_bucket_that_is_share
     begin = NOW + timedelta(minutes=start)
     range = Range(from_=begin, to=begin + timedelta(minutes=length))
     try:
-        found = narrowed(saved, locked=LOCKED, ranges=also, dimensions=None, range=range, filters=(), now=NOW)
+        found = narrowed(saved, BUILT_IN, locked=LOCKED, ranges=also, dimensions=None, range=range, filters=(), now=NOW)
     except BadInput:
         return
     windows = [edges(replace(saved, last=last)) for last in [own, *also]]

@@ -11,6 +11,7 @@ import pytest
 
 from core.errors import BadInput
 from core.filters import DimensionFilter, FilterOp
+from core.metrics import BUILT_IN
 from query.question import Interval, MetricQuestion
 from query.saved import as_json, check_saved, read_filters, read_query, write_filters, write_query
 from schema.build import schema
@@ -95,7 +96,7 @@ def test_what_no_version_saved_is_told_and_raises_nothing_else(text: str) -> Non
     ],
 )
 def test_a_question_that_could_not_be_asked_is_not_saved(changes: dict[str, Any], code: str) -> None:
-    check_saved(SHORT, NOW)
+    check_saved(SHORT, BUILT_IN, NOW)
     with pytest.raises(BadInput) as refusal:
-        check_saved(dataclasses.replace(SHORT, **changes), NOW)
+        check_saved(dataclasses.replace(SHORT, **changes), BUILT_IN, NOW)
     assert refusal.value.code == code

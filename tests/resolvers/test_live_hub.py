@@ -23,6 +23,7 @@ from cloudmetrics.embedded import valkey
 from core.database import Database
 from core.errors import BadInput, DatabaseUnavailable, TooMany
 from core.eventlog import Offset, Partition
+from core.metrics import BUILT_IN
 from core.rollups import LiveNotice, encode_notice
 from core.settings import Settings
 from core.tenancy import Tenant, TenantId
@@ -84,7 +85,13 @@ async def until_connected(services: Services) -> None:
 
 
 def listen(context: Context, *questions: MetricQuestion, resume_from: str | None = None) -> AsyncGenerator[Frame, None]:
-    return live_frames(context, live_key(context, questions or (fixed(),)), resume_from)
+    async def frames() -> AsyncGenerator[Frame, None]:
+        key = await live_key(context, questions or (fixed(),))
+        async with aclosing(live_frames(context, key, resume_from)) as found:
+            async for frame in found:
+                yield frame
+
+    return frames()
 
 
 async def next_of(frames: AsyncGenerator[Frame, None], *kinds: FrameKind) -> Frame:
@@ -186,7 +193,7 @@ async def test_an_outage_of_the_database_is_not_silence(context: Context) -> Non
 
 @pytest.mark.parametrize(("metric", "is_told"), [("events", False), ("ingest_rejected", True)])
 def test_word_of_refusals_concerns_who_asks_for_them_alone(metric: str, is_told: bool) -> None:
-    concern = Concern(dataclasses.replace(QUESTION, metric=metric))
+    concern = Concern([BUILT_IN[metric]])
     assert concern.is_met_by(LiveNotice(0, 0, [], [], is_of_ingest=True)) is is_told
     assert concern.is_met_by(LiveNotice(0, 1, [("a", 0, 0)], [])) is True
 
@@ -269,15 +276,15 @@ async def test_one_question_of_a_set_that_cannot_be_answered_ends_no_other(
 
 
 @pytest.mark.parametrize("count", [0, 21])
-def test_a_set_has_one_to_twenty_questions(context: Context, count: int) -> None:
+async def test_a_set_has_one_to_twenty_questions(context: Context, count: int) -> None:
     with pytest.raises(BadInput) as refused:
-        live_key(context, [fixed()] * count)
+        await live_key(context, [fixed()] * count)
     assert refused.value.code == "too_many_questions" and "20" in refused.value.message
 
 
-def test_a_question_of_a_set_that_is_none_is_named(context: Context) -> None:
+async def test_a_question_of_a_set_that_is_none_is_named(context: Context) -> None:
     with pytest.raises(BadInput) as refused:
-        live_key(context, [fixed(), fixed(metric="nope")])
+        await live_key(context, [fixed(), fixed(metric="nope")])
     assert refused.value.field == "queries[1].metric" and refused.value.code == "unknown_metric"
 
 
