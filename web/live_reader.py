@@ -65,21 +65,18 @@ class LiveReader:
         if reader is None or selection is None or socket.is_blocked:
             return
         try:
-            # All that there is in one write: the system call is what a frame costs.
-            data = b"".join([part for frame in reader.take() for part in self._message(selection.encoded(frame))])
-            if data:
-                socket.write(data)
+            head, write = self._head, socket.write
+            for frame in reader.take():
+                payload = selection.encoded(frame)
+                write(b"".join((frame_head(len(head) + len(payload)), head, payload)))
         except CloudMetricsError as error:
-            socket.write(b"".join(self._message(selection.encoded_error(error))))
+            payload = selection.encoded_error(error)
+            socket.write(b"".join((frame_head(len(self._head) + len(payload)), self._head, payload)))
             self.cancel()
             socket.finish(self._id)
         except Exception:
             # Whoever wakes has others to wake.
             socket.fail("a live frame cannot be told")
-
-    def _message(self, payload: bytes) -> tuple[bytes, bytes, bytes]:
-        head = self._head
-        return frame_head(len(head) + len(payload)), head, payload
 
     def cancel(self) -> None:
         """Nobody wants it any more."""
