@@ -50,6 +50,15 @@ def live_channel(tenant_id: UUID) -> str:
     return f"cm:{tenant_id}:live"
 
 
+def tail_channel(tenant_id: UUID) -> str:
+    """The pub/sub channel on which a tenant's newest events are told, while somebody listens."""
+    return f"cm:{tenant_id}:tail"
+
+
+# Tenants whose tail somebody listens to, by when that ends.
+TAILS_KEY = "cm:tails"
+
+
 def ring_key(tenant_id: UUID, epoch: str) -> str:
     """The ring of one epoch of a live stream: its frames of the last minutes."""
     return f"cm:{tenant_id}:ring:{epoch}"

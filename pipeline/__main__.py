@@ -30,6 +30,7 @@ from core.log import open_log
 from core.queries import named
 from core.retention import Retention
 from core.settings import Settings
+from core.tails import Tails
 from core.telemetry import start_logging
 from core.tenant_keys import TenantKeys
 from core.topics import DEAD, ENRICHED, GROUPS, UPDATES
@@ -52,6 +53,7 @@ from pipeline.processes import MAX_WORKERS, run_processes
 from pipeline.purge import purge_deleted
 from pipeline.retention import RetentionKeeper
 from pipeline.spread import Spread
+from pipeline.tail import TailTeller
 from pipeline.worker import Worker, run_worker
 
 log = logging.getLogger("pipeline")
@@ -105,8 +107,12 @@ async def _build(kind: str, parts: Parts, stack: AsyncExitStack) -> tuple[list[W
         paced = PacedConsumer(worker.consumer, parts.log, "aggregate", GROUPS["aggregate"])
         return [replace(worker, consumer=paced)], [_trim_log(parts), _learn_spread(parts, spread)]
     if kind == "aggregate":
-        aggregator = Aggregator(parts.database, parts.log)
+        tails = Tails(parts.settings.redis_url)
+        stack.push_async_callback(tails.close)
+        teller = TailTeller(tails)
+        aggregator = Aggregator(parts.database, parts.log, teller.note)
         chores = [
+            teller.tell,
             _make_partitions(parts, aggregator),
             _forget_ids(parts),
             _drop_old(parts),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -29,6 +29,7 @@ from core.rollups import (
 from core.topics import ENRICHED_TOPICS, UPDATES
 from pipeline.appending import append_all
 from pipeline.counted_metrics import CountedMetrics
+from pipeline.event_rows import Pair
 from pipeline.prepared import Prepared, prepare
 from pipeline.store import Counted, Misplaced, Redefined, Store
 from pipeline.worker import Poison, Process, Worker
@@ -68,10 +69,14 @@ class _Part:
 
 
 class Aggregator:
-    """Keeps its place in the database, with the results; the log's own offsets only serve lag and trimming."""
+    """Keeps its place in the database, with the results; the log's own offsets only serve lag and trimming. `note` is
+    told of the new events of each transaction, and must not wait."""
 
-    def __init__(self, database: Database, log: EventLog) -> None:
+    def __init__(
+        self, database: Database, log: EventLog, note: Callable[[Sequence[Pair]], None] = lambda fresh: None
+    ) -> None:
         self._log = log
+        self._note = note
         # Offsets of another log mean nothing in this one.
         self._store = Store(database, f"{GROUP}/{log.name}")
         self._expected: dict[Partition, Offset] = {}
@@ -165,7 +170,7 @@ class Aggregator:
         try:
             if part.prepared is None:
                 raise ValueError("a value has no place in a column")
-            await self._store.transact(partition, part.prepared, expected, write)
+            counted = await self._store.transact(partition, part.prepared, expected, write)
         except Misplaced as moved:
             await self._count(await self._placed(part, moved.tiers), next_offset)
             return
@@ -183,6 +188,7 @@ class Aggregator:
         self._expected[partition] = next_offset
         self._counted.update((partition, record.offset) for record, _ in part.decoded)
         failpoints.reached("after_db")
+        self._note(counted.fresh)
         await self._tell(updates)
         failpoints.reached("after_commit")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
@@ -25,7 +25,7 @@ from core.queries import named
 from core.rollups import Slot
 from core.summary import SummaryRow
 from pipeline.counted_metrics import CountedMetrics, load_counted
-from pipeline.event_rows import COLUMNS, STAGED_COLUMNS
+from pipeline.event_rows import COLUMNS, STAGED_COLUMNS, Pair
 from pipeline.metric_writer import ChangedSpan, MetricWriter, TouchedMetrics, metrics_left_out, spans_of
 from pipeline.prepared import Prepared, fold_groups, fold_own, giving_way, grouped, prepare
 from pipeline.rollup_writer import LeftOut, RollupWriter, Touched, totals_of
@@ -62,11 +62,12 @@ class Position:
 @dataclass(frozen=True, slots=True)
 class Counted:
     """What one batch changed: how many events of each tenant were new (0: all of it were known), the new total of
-    every changed minute, and by tenant the minutes of its own metrics that changed."""
+    every changed minute, by tenant the minutes of its own metrics that changed, and the new events themselves."""
 
     new_events: Mapping[UUID, int]
     minutes: dict[Slot, SummaryRow]
     metrics: Mapping[UUID, list[ChangedSpan]] = field(default_factory=dict)
+    fresh: Sequence[Pair] = ()
 
 
 UpdateWriter = Callable[[Counted], tuple[Offset, bytes]]
@@ -195,8 +196,10 @@ class Store:
         is_moving = await self._hold_tiers(session, prepared) if prepared.batches else False
         known = await self._insert_events(session, prepared, is_moving=is_moving) if prepared.unique else set()
         groups, tallies, own = prepared.groups, prepared.tallies, prepared.metric_tallies
+        fresh = prepared.unique
         if known:
-            groups = grouped([pair for place, pair in enumerate(prepared.unique) if place not in known])
+            fresh = [pair for place, pair in enumerate(prepared.unique) if place not in known]
+            groups = grouped(fresh)
             tallies = await giving_way(fold_groups(groups))
             own = await giving_way(fold_own(groups, prepared.metrics)) if own else {}
         new_events: Counter[UUID] = Counter()
@@ -212,7 +215,7 @@ class Store:
             left_out += metrics_left_out(more, prepared.metrics)
         # Last: its rows are all that the partitions of a spread tenant share, and are held until the commit.
         await add_usage(session, prepared.batches, groups, left_out)
-        counted = Counted(new_events, totals_of(touched), spans_of(touched_metrics))
+        counted = Counted(new_events, totals_of(touched), spans_of(touched_metrics), fresh)
         return counted, _Touched(touched, touched_metrics)
 
     async def _hold_tiers(self, session: Session, prepared: Prepared) -> bool:

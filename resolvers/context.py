@@ -21,6 +21,7 @@ from core.refused_writes import RefusedWrites
 from core.settings import Settings
 from core.shares import ShareGrant
 from core.sign_in import SignIn
+from core.tails import Tails
 from core.tenancy import Principal, TenantId
 from query.engine import QueryEngine
 from resolvers.live_hub import LiveHub
@@ -42,6 +43,7 @@ class Backends:
     ingest: Ingest
     live: LiveBroadcast
     hub: LiveHub
+    tails: Tails
     refused: RefusedWrites
     sign_in: SignIn
     heartbeat_seconds: float

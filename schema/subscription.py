@@ -16,7 +16,9 @@ from resolvers.context import Context
 from resolvers.live_source import LiveSource
 from resolvers.series import live_key
 from resolvers.shared import shared_frames
+from resolvers.tail import tail_events
 from schema.described import enum_of
+from schema.events import Event, EventFilter
 from schema.guarded import shown_to, subscription
 from schema.metrics import Filter, MetricQuery, TimeRange, narrowing_of
 from schema.scalars import ColumnsJSON
@@ -119,6 +121,28 @@ async def shared_series(
             yield cast(SeriesFrame, frame)
 
 
+@shown_to(Permission.EVENTS_READ)
+@strawberry.type(description="Events as they are counted.")
+class EventFrame:
+    kind: FrameKindType = strawberry.field(  # type: ignore[valid-type]
+        description="DELTA: events; HEARTBEAT: none came; GAP: some may be missing that were not counted in `dropped`."
+    )
+    seq: int = strawberry.field(description="Counts from 1, without holes.")
+    epoch: str = strawberry.field(description="Names this stream; it cannot be resumed.")
+    events: list[Event] = strawberry.field(description="The newest, newest first; at most 50.")
+    sampled: bool = strawberry.field(description="Whether these are only some: more came than a reader can take.")
+    dropped: int = strawberry.field(
+        description="How many others came since the frame before: more than could be looked at, or than are shown."
+    )
+
+
+async def events(info: Info[Context, None], filter: EventFilter | None = None) -> AsyncGenerator[EventFrame, None]:
+    """Events as they are counted."""
+    async with aclosing(tail_events(info.context, (filter or EventFilter()).to_domain())) as frames:
+        async for frame in frames:
+            yield cast(EventFrame, frame)
+
+
 @strawberry.type(description="What may be listened to.")
 class Subscription:
     series = subscription(
@@ -142,4 +166,11 @@ class Subscription:
         "The answer of the question that the caller's share link shows, as `series` tells one; narrowed as "
         "`SharedQuestion.series` can be.",
         cost=10,
+    )
+    events = subscription(
+        Permission.EVENTS_READ,
+        events,
+        "The live tail: events that the filter takes, a moment after they are counted, at most two frames a second of "
+        "the 50 newest. What is left out is counted in `dropped`.",
+        cost=20,
     )

@@ -47,6 +47,7 @@ class GraphQLDoor:
             ingest=ingest,
             live=services.live,
             hub=services.hub,
+            tails=services.tails,
             refused=services.refused,
             sign_in=services.sign_in,
             heartbeat_seconds=services.settings.heartbeat_seconds,

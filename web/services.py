@@ -23,6 +23,7 @@ from core.rings import Rings
 from core.seen import SeenIds
 from core.settings import Settings
 from core.sign_in import SignIn
+from core.tails import Tails
 from core.tickets import Tickets
 from resolvers.live_hub import LiveHub
 from web.auth.keys import KeyRing
@@ -46,6 +47,7 @@ class Services:
     live: LiveBroadcast
     hub: LiveHub
     tickets: Tickets
+    tails: Tails
     keys: KeyRing
     links: LinkRing
     budgets: Budgets
@@ -86,6 +88,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         stack.push_async_callback(rings.close)
         hub = LiveHub(live, rings, secret=settings.master_key_bytes(), heartbeat_seconds=settings.heartbeat_seconds)
         stack.push_async_callback(hub.close)
+        tails = Tails(settings.redis_url)
+        stack.push_async_callback(tails.close)
         tickets = Tickets(settings.redis_url, settings.master_key_bytes())
         stack.push_async_callback(tickets.close)
         saml = SamlPool(settings.xmlsec1)
@@ -105,6 +109,6 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         refused = RefusedWrites(database, limiter)
         stack.push_async_callback(refused.close)
         yield Services(
-            settings, database, log, limiter, seen, live, hub, tickets, keys, links, budgets, quota, idempotency,
+            settings, database, log, limiter, seen, live, hub, tickets, tails, keys, links, budgets, quota, idempotency,
             sessions, passwords, attempts, sign_in, counts, refused, saml,
         )  # fmt: skip
