@@ -45,13 +45,15 @@ class MetricTally:
         self.count += other.count
         self.matched += other.matched
         if other.sum:
-            self.sum = EXACT.add(self.sum, other.sum)
+            self.sum = EXACT.add(self.sum, other.sum) if self.sum else other.sum
         if other.least is not None:
             self.least = other.least if self.least is None else min(self.least, other.least)
         if other.most is not None:
             self.most = other.most if self.most is None else max(self.most, other.most)
-        self.hashes |= other.hashes
-        self.numbers += other.numbers
+        if other.hashes:
+            self.hashes |= other.hashes
+        if other.numbers:
+            self.numbers += other.numbers
 
 
 MetricTallies = dict[MetricSlot, dict[Cell, MetricTally]]
@@ -74,7 +76,10 @@ def fold_metric_minutes(groups: Iterable[MetricGroup]) -> Generator[None, None, 
                     cells = tallies.setdefault(slot, {})
                     addition = _tally_of(version, seen)
                     for cell in version.cells(seen):
-                        cells.setdefault(cell, MetricTally()).merge(addition)
+                        found = cells.get(cell)
+                        if found is None:
+                            found = cells[cell] = MetricTally()
+                        found.merge(addition)
     return tallies
 
 

@@ -1,21 +1,28 @@
-"""From parts to columns: groups ranked, the rest as `__other__`, gaps filled, totals from the merged parts."""
+"""From amounts to columns: groups ranked, the rest as `__other__`, gaps filled, totals from the merged parts."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
-from core.metrics import MetricDefinition, MetricKind
-from query.parts import Number, Parts, PartsRow
-from query.planner import Plan, Source
-from query.question import Interval
+from core.metric_definitions import OVERFLOW
+from core.metrics import MetricDefinition
+from query.calendar import Buckets
+from query.measures import Measure
+from query.parts import Number
+from query.planner import Source
+from query.question import Interval, MetricQuestion
+from query.source import SourceRead
 
-OTHER = "__other__"
+# What had no room in its hour, and what is beyond the limit, are one line.
+OTHER = OVERFLOW
 PERCENTILE_LABEL = "percentile"
+METRIC_LABEL = "metric"
 
 
 class Series(msgspec.Struct, frozen=True):
@@ -43,7 +50,8 @@ class QueryWarning:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """An answer, and where it came from."""
+    """An answer, and where it came from. `source` is where most of it was read, `reads` all of it. `comparison` is the
+    same question about an earlier time: its lines are those of this answer, its buckets stand beside these in order."""
 
     definition: MetricDefinition
     columns: Columns
@@ -56,42 +64,87 @@ class Answer:
     rows_read: int
     took_ms: float
     warnings: tuple[QueryWarning, ...] = ()
+    reads: tuple[SourceRead, ...] = ()
+    comparison: Answer | None = None
+
+    @property
+    def incomplete_from(self) -> datetime | None:
+        """Where the first bucket begins that can still grow otherwise than by late events; None: there is none."""
+        starts = self.columns.timestamps
+        ends = [*starts[1:], int(self.to.timestamp() * 1000)]
+        fresh = self.fresh_until.timestamp() * 1000
+        return next((moment(start // 1000) for start, end in zip(starts, ends, strict=True) if end > fresh), None)
 
 
 Labels = tuple[str, ...]
+Slots = dict[int, Any]
 
 
-def columns_of(plan: Plan, rows: Sequence[PartsRow]) -> Columns:
-    """The columns of a plan's rows."""
-    by_group: defaultdict[Labels, dict[int, Parts]] = defaultdict(dict)
-    for row in rows:
-        if 0 <= row.slot < len(plan.buckets.starts):
-            by_group[row.labels].setdefault(row.slot, Parts()).merge(row.parts)
-    if not plan.question.group_by:
-        by_group.setdefault((), {})
-    groups = [(labels, slots, _merged(slots.values())) for labels, slots in by_group.items()]
-    ranked = sorted(groups, key=lambda group: (-_rank(plan, group[2]), group[0]))
-    kept, rest = ranked[: plan.question.limit], ranked[plan.question.limit :]
-    series = [s for labels, slots, total in kept for s in _series(plan, _named(plan, labels), slots, total)]
-    if rest:
-        slots = _merge_slots([slots for _, slots, _ in rest])
-        labels = dict.fromkeys(plan.question.group_by, OTHER)
-        series += _series(plan, labels, slots, _merged(slots.values()))
-    return Columns([start * 1000 for start in plan.buckets.starts], series)
+@dataclass(slots=True)
+class Groups:
+    """Amounts by group and bucket; `overflow` are those of values that had no room in their hour."""
+
+    by_labels: dict[Labels, Slots] = field(default_factory=dict)
+    overflow: Slots = field(default_factory=dict)
 
 
-def warnings_of(plan: Plan) -> tuple[QueryWarning, ...]:
-    """What of the range is no longer there to be read."""
-    if plan.missing_before is None:
-        return ()
-    what = "raw events are" if plan.resolution is None else f"{plan.source.value} is"
-    return (
-        QueryWarning(
-            "beyond_retention",
-            f"What is before {plan.missing_before:%Y-%m-%dT%H:%M:%SZ} is past its time and dropped: {what} kept since "
-            "then. A longer interval may still have it, and so has a higher tier.",
-        ),
-    )
+def columns_of(question: MetricQuestion, buckets: Buckets, measure: Measure, groups: Groups) -> Columns:
+    """The columns of what was read."""
+    lines = _Lines(question, buckets, measure)
+    totals = {labels: measure.merged(slots.values()) for labels, slots in groups.by_labels.items()}
+    kept = _kept(question, lines, totals)
+    # Of ranks, nothing is shown.
+    measure.zeros = 0
+    for labels in kept:
+        named = dict(zip(question.group_by, labels, strict=True))
+        lines.add(named, groups.by_labels.get(labels, {}), totals.get(labels) or measure.merged(()))
+    alone = set(kept)
+    rest = [slots for labels, slots in groups.by_labels.items() if labels not in alone]
+    if rest or groups.overflow:
+        slots = _merged_slots(measure, [*rest, groups.overflow])
+        lines.add(dict.fromkeys(question.group_by, OTHER), slots, measure.merged(slots.values()))
+    return Columns([start * 1000 for start in buckets.starts], lines.series)
+
+
+def _kept(question: MetricQuestion, lines: _Lines, totals: Mapping[Labels, Any]) -> Sequence[Labels]:
+    """The groups that are lines of their own, in order."""
+    if not question.group_by:
+        return [()]
+    if question.groups is not None:
+        return question.groups
+    ranks = {labels: lines.rank(total) for labels, total in totals.items()}
+    return sorted(ranks, key=lambda labels: (-ranks[labels], labels))[: question.limit]
+
+
+class _Lines:
+    """The lines of an answer while they are put together."""
+
+    def __init__(self, question: MetricQuestion, buckets: Buckets, measure: Measure) -> None:
+        edges = buckets.edges
+        self._lengths = [end - start for start, end in zip(edges, edges[1:], strict=False)]
+        self._whole = edges[-1] - edges[0]
+        self._measure = measure
+        self.series: list[Series] = []
+
+    def rank(self, total: Any) -> float:
+        return self._measure.value(total, self._measure.percentiles[0], self._whole) or 0
+
+    def add(self, labels: dict[str, str], slots: Slots, total: Any) -> None:
+        nothing = self._measure.merged(())
+        for percentile in self._measure.percentiles:
+            named = labels if percentile is None else {**labels, PERCENTILE_LABEL: f"{percentile:g}"}
+            values = [
+                self._measure.value(slots.get(n, nothing), percentile, length) for n, length in enumerate(self._lengths)
+            ]
+            self.series.append(Series(named, values, self._measure.value(total, percentile, self._whole)))
+
+
+def _merged_slots(measure: Measure, many: Sequence[Slots]) -> Slots:
+    found: defaultdict[int, list[Any]] = defaultdict(list)
+    for slots in many:
+        for slot, amount in slots.items():
+            found[slot].append(amount)
+    return {slot: measure.merged(amounts) for slot, amounts in found.items()}
 
 
 def changed_columns(before: Columns, after: Columns) -> Columns:
@@ -122,49 +175,6 @@ def _differs(old: Series | None, position: int, value: Number) -> bool:
 
 def _identity(series: Series) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(series.labels.items()))
-
-
-def _named(plan: Plan, labels: Labels) -> dict[str, str]:
-    return dict(zip(plan.question.group_by, labels, strict=True))
-
-
-def _merged(parts: object) -> Parts:
-    total = Parts()
-    for part in parts:  # type: ignore[attr-defined]
-        total.merge(part)
-    return total
-
-
-def _merge_slots(many: Sequence[dict[int, Parts]]) -> dict[int, Parts]:
-    merged: defaultdict[int, Parts] = defaultdict(Parts)
-    for slots in many:
-        for slot, parts in slots.items():
-            merged[slot].merge(parts)
-    return dict(merged)
-
-
-def _rank(plan: Plan, total: Parts) -> float:
-    percentiles = plan.question.percentiles
-    return total.value(plan.definition, percentiles[0] if percentiles else None) or 0
-
-
-def _series(plan: Plan, labels: dict[str, str], slots: dict[int, Parts], total: Parts) -> list[Series]:
-    if plan.definition.kind is not MetricKind.PERCENTILE:
-        return [_one_series(plan, labels, slots, total, None)]
-    return [
-        _one_series(plan, {**labels, PERCENTILE_LABEL: f"{percentile:g}"}, slots, total, percentile)
-        for percentile in plan.question.percentiles
-    ]
-
-
-def _one_series(
-    plan: Plan, labels: dict[str, str], slots: dict[int, Parts], total: Parts, percentile: float | None
-) -> Series:
-    nothing = Parts().value(plan.definition, percentile)
-    values = [
-        slots[n].value(plan.definition, percentile) if n in slots else nothing for n in range(len(plan.buckets.starts))
-    ]
-    return Series(labels, values, total.value(plan.definition, percentile))
 
 
 def moment(seconds: int) -> datetime:

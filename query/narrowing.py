@@ -8,8 +8,8 @@ from datetime import datetime
 
 from core.filters import DimensionFilter
 from query.calendar import covered
-from query.definitions import Metrics, definition_of
-from query.question import MetricQuestion, bad, check_question
+from query.definitions import Metrics, check_asked
+from query.question import MetricQuestion, bad
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def narrowed(
             names = ", ".join(allowed) or "none"
             raise bad("not_shared", "filters", f"This link may be narrowed by {names}; leave other dimensions out.")
     asked = range.of(replace(saved, filters=(*saved.filters, *locked, *filters)))
-    check_question(asked, definition_of(asked, metrics))
+    check_asked(asked, metrics)
     starts, ends = _covered(asked, now)
     windows = (saved, *(replace(saved, last=last, from_=None, to=None) for last in ranges))
     if not any(first <= starts and ends <= last for first, last in (_covered(window, now) for window in windows)):

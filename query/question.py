@@ -11,7 +11,8 @@ from itertools import islice
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from core.errors import BadInput
-from core.filters import NUMERIC_OPS, DimensionFilter, FilterOp
+from core.filters import NUMERIC_OPS, PROPERTY_PREFIX, DimensionFilter, FilterOp
+from core.metric_definitions import EventAggregate
 from core.metrics import MetricDefinition, MetricKind
 
 NUMERIC_DIMENSIONS = frozenset({"status"})
@@ -22,6 +23,7 @@ MAX_FILTERS = 20
 MAX_FILTER_VALUES = 100
 MAX_VALUE_LENGTH = 1024
 MAX_PERCENTILES = 10
+MAX_METRICS = 10
 # How many names a message lists.
 MAX_NAMED = 30
 DEFAULT_PERCENTILES = (50.0, 95.0, 99.0)
@@ -43,11 +45,37 @@ class Interval(StrEnum):
     MONTH = "MONTH"
 
 
+class Comparison(StrEnum):
+    """What an answer is set beside."""
+
+    PREVIOUS_PERIOD = "PREVIOUS_PERIOD"
+    PREVIOUS_YEAR = "PREVIOUS_YEAR"
+
+
+class Alignment(StrEnum):
+    """What of the earlier time stands beside a day: the same date, or the same day of the week."""
+
+    DATE = "DATE"
+    WEEKDAY = "WEEKDAY"
+
+
+@dataclass(frozen=True, slots=True)
+class AdHocAggregate:
+    """What is counted where no metric is named: from raw events, by their dimensions."""
+
+    kind: MetricKind
+    of: EventAggregate
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricQuestion:
-    """What is asked. Either `last` ("24h") or `from_` and `to` (exclusive)."""
+    """What is asked: `metric`, or `metrics`, several at once, or an `aggregate`. Either `last` ("24h") or `from_` and
+    `to` (exclusive). `is_whole` asks for the range as one bucket, as a ranking needs it; `groups` for these as
+    lines of their own, and no others; `min_last_bucket` leaves the last bucket out while less of it has passed."""
 
-    metric: str
+    metric: str = ""
+    metrics: tuple[str, ...] = ()
+    aggregate: AdHocAggregate | None = None
     last: str | None = None
     from_: datetime | None = None
     to: datetime | None = None
@@ -58,6 +86,11 @@ class MetricQuestion:
     limit: int = DEFAULT_LIMIT
     include_bots: bool = False
     percentiles: tuple[float, ...] = DEFAULT_PERCENTILES
+    compare_to: Comparison | None = None
+    alignment: Alignment = Alignment.DATE
+    min_last_bucket: float = 0.0
+    is_whole: bool = False
+    groups: tuple[tuple[str, ...], ...] | None = None
 
     def zone(self) -> ZoneInfo:
         """The time zone.
@@ -131,7 +164,24 @@ def check_question(question: MetricQuestion, definition: MetricDefinition) -> No
         raise bad("bad_percentiles", "percentiles", f"percentiles takes 1 to {MAX_PERCENTILES} between 0 and 100.")
 
 
+def check_composed(question: MetricQuestion) -> None:
+    """What a question puts together of others.
+
+    Raises:
+        BadInput: names the field, the limit and the remedy.
+    """
+    if not 0 <= question.min_last_bucket <= 1:
+        raise bad("bad_threshold", "minLastBucket", "minLastBucket is a part of a bucket: 0 to 1.")
+
+
 def _check_dimension(definition: MetricDefinition, dimension: str, field: str) -> None:
+    if dimension.startswith(PROPERTY_PREFIX) and dimension not in definition.dimensions:
+        raise bad(
+            "free_text_dimension",
+            field,
+            f"{dimension[:80]} may hold any text, and {definition.key} does not keep it. Define a metric that has it "
+            "among its `dimensions`, which keeps up to 1,000 values an hour, or filter by it in `aggregate.filter`.",
+        )
     if dimension not in definition.dimensions:
         raise bad(
             "unknown_dimension",

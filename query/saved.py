@@ -7,12 +7,14 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from core.errors import BadInput
-from core.filters import DimensionFilter, FilterOp
+from core.filters import DimensionFilter
 from query.calendar import checked_interval
-from query.definitions import Metrics, definition_of
-from query.question import DEFAULT_LIMIT, DEFAULT_PERCENTILES, Interval, MetricQuestion, bad, check_question
+from query.definitions import Metrics, check_asked
+from query.question import DEFAULT_LIMIT, DEFAULT_PERCENTILES, Alignment, Comparison, Interval, MetricQuestion, bad
+from query.saved_aggregates import SavedAggregate, SavedFilter, saved_filters
 
 
 class SavedRange(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -23,22 +25,13 @@ class SavedRange(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True)
     to: datetime | None = None
 
 
-class SavedFilter(msgspec.Struct, forbid_unknown_fields=True):
-    """One condition."""
-
-    dimension: str
-    op: FilterOp
-    values: tuple[str, ...]
-
-    def to_domain(self) -> DimensionFilter:
-        return DimensionFilter(self.dimension, self.op, self.values)
-
-
 class SavedQuery(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
-    """The whole. A field that is added later has a default, as in the API."""
+    """The whole. A field that is added later is left out where it is not used, as in the API."""
 
-    metric: str
     range: SavedRange
+    metric: str | UnsetType = UNSET
+    metrics: tuple[str, ...] | UnsetType = UNSET
+    aggregate: SavedAggregate | UnsetType = UNSET
     interval: Interval = Interval.AUTO
     timezone: str = "UTC"
     filters: tuple[SavedFilter, ...] = ()
@@ -46,11 +39,21 @@ class SavedQuery(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     limit: int = DEFAULT_LIMIT
     include_bots: bool = False
     percentiles: tuple[float, ...] = DEFAULT_PERCENTILES
+    compare_to: Comparison | UnsetType = UNSET
+    alignment: Alignment | UnsetType = UNSET
+    min_last_bucket: float | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        if self.metric is self.metrics is self.aggregate is UNSET:
+            raise ValueError("it names no metric")
 
     @classmethod
     def of(cls, question: MetricQuestion) -> SavedQuery:
+        aggregate = question.aggregate
         return cls(
-            metric=question.metric,
+            metric=UNSET if question.metrics or aggregate is not None else question.metric,
+            metrics=question.metrics or UNSET,
+            aggregate=UNSET if aggregate is None else SavedAggregate.of(aggregate),
             range=SavedRange(question.last, question.from_, question.to),
             interval=question.interval,
             timezone=question.timezone,
@@ -59,11 +62,16 @@ class SavedQuery(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
             limit=question.limit,
             include_bots=question.include_bots,
             percentiles=question.percentiles,
+            compare_to=question.compare_to or UNSET,
+            alignment=UNSET if question.alignment is Alignment.DATE else question.alignment,
+            min_last_bucket=question.min_last_bucket or UNSET,
         )
 
     def to_domain(self) -> MetricQuestion:
         return MetricQuestion(
-            metric=self.metric,
+            metric=self.metric or "",
+            metrics=self.metrics or (),
+            aggregate=None if isinstance(self.aggregate, UnsetType) else self.aggregate.to_domain(),
             last=self.range.last,
             from_=self.range.from_,
             to=self.range.to,
@@ -74,11 +82,10 @@ class SavedQuery(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
             limit=self.limit,
             include_bots=self.include_bots,
             percentiles=self.percentiles,
+            compare_to=self.compare_to or None,
+            alignment=self.alignment or Alignment.DATE,
+            min_last_bucket=self.min_last_bucket or 0.0,
         )
-
-
-def saved_filters(filters: tuple[DimensionFilter, ...]) -> tuple[SavedFilter, ...]:
-    return tuple(SavedFilter(f.dimension, f.op, f.values) for f in filters)
 
 
 def write_query(question: MetricQuestion) -> str:
@@ -121,6 +128,6 @@ def check_saved(question: MetricQuestion, metrics: Metrics, now: datetime) -> No
     Raises:
         BadInput: names the field, the limit and the remedy.
     """
-    check_question(question, definition_of(question, metrics))
+    check_asked(question, metrics)
     start, end = question.span(now)
     checked_interval(question.interval, start, end)

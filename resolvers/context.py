@@ -23,7 +23,8 @@ from core.shares import ShareGrant
 from core.sign_in import SignIn
 from core.tails import Tails
 from core.tenancy import Principal, TenantId
-from query.engine import QueryEngine
+from query.composed import ComposedAnswers
+from query.raw import RawEvents
 from resolvers.live_hub import LiveHub
 
 K = TypeVar("K")
@@ -39,7 +40,8 @@ class Backends:
     database: Database
     log: EventLog
     metrics: MetricCatalog
-    engine: QueryEngine
+    engine: ComposedAnswers
+    raw: RawEvents
     ingest: Ingest
     live: LiveBroadcast
     hub: LiveHub

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,16 +13,20 @@ import msgspec
 
 from core.database import Database
 from core.errors import BadInput
+from core.filters import DimensionFilter, EventFilter
 from core.queries import named
 from core.tenancy import TenantId
+from query.conditions import Values, check_event_filter, matches
 from resolvers.context import Context
 from resolvers.pages import Page, asked
 
 LIST_EVENTS = named("events", "list_events")
 FIND_EVENTS = named("events", "find_events")
+FIND_MATCHING = named("events", "find_matching_events")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_TYPES = 100
 MAX_TEXT_LENGTH = 1024
+_VISITOR = re.compile(r"-?[0-9]{1,19}", re.ASCII)
 
 _json = msgspec.json.Decoder()
 
@@ -34,6 +39,7 @@ class EventRow:
     timestamp: datetime
     received_at: datetime
     type: str
+    visitor: str
     session_id: str
     user_id: str
     anonymous_id: str
@@ -63,14 +69,17 @@ class EventQuestion:
     session_id: str | None = None
     user_id: str | None = None
     include_bots: bool = True
+    anonymous_id: str | None = None
+    visitor: str | None = None
+    conditions: tuple[DimensionFilter, ...] = ()
 
 
 def event_of(row: Any) -> EventRow:
     details = _json.decode(row["details"])
     return EventRow(
-        UUID(int=row["id"].int), row["ts"], row["received_at"], row["type"], row["session_id"], row["user_id"],
-        row["anonymous_id"], row["page_path"], row["referrer_host"], row["country"], row["device"], row["browser"],
-        row["os"], row["method"], row["status"], row["duration_ms"],
+        UUID(int=row["id"].int), row["ts"], row["received_at"], row["type"], str(row["visitor"]), row["session_id"],
+        row["user_id"], row["anonymous_id"], row["page_path"], row["referrer_host"], row["country"], row["device"],
+        row["browser"], row["os"], row["method"], row["status"], row["duration_ms"],
         float(row["bytes"]) if row["bytes"] is not None else None, row["is_bot"], details["properties"],
         details["context"], details.get("enrichment_errors", []),
     )  # fmt: skip
@@ -86,23 +95,40 @@ async def load_events(
     return [found.get(key) for key in keys]
 
 
+async def find_matching(
+    database: Database, tenant_id: TenantId, question: EventQuestion, keys: Sequence[tuple[datetime, UUID]]
+) -> list[EventRow]:
+    """Those events by (timestamp, id) for which the question's conditions, anonymous id and visitor hold, newest
+    first. Raises DatabaseUnavailable."""
+    values = Values(5)
+    query = FIND_MATCHING.filled(conditions=matches(EventFilter(conditions=question.conditions), values))
+    visitor = None if question.visitor is None else int(question.visitor)
+    places = [key[0] for key in keys], [key[1] for key in keys]
+    async with database.as_tenant(tenant_id) as session:
+        rows = await session.fetch(query, *places, question.anonymous_id, visitor, values.texts)
+    return [event_of(row) for row in rows]
+
+
 async def list_events(
     context: Context, question: EventQuestion, first: int | None, after: str | None
 ) -> Page[EventRow]:
     """A page of events, newest first.
 
     Raises:
-        BadInput: `first` or `after` cannot be used.
+        BadInput: `first`, `after` or the filter cannot be used, or it takes too long.
+        DatabaseUnavailable: the store does not answer.
     """
     check_question(question)
     page = asked(context, "Event", first, after)
     stamp, event_id = event_place(page.place) if page.place is not None else (None, None)
-    async with context.backends.database.as_tenant(context.principal.tenant.id) as session:
-        rows = await session.fetch(
-            LIST_EVENTS, page.rows, stamp, event_id, list(question.types) if question.types is not None else None,
-            question.from_, question.to, question.session_id, question.user_id,
-            [False, True] if question.include_bots else [False],
-        )  # fmt: skip
+    values = Values(12)
+    query = LIST_EVENTS.filled(conditions=matches(EventFilter(conditions=question.conditions), values))
+    rows = await context.backends.raw.fetch(
+        context.principal.tenant, query, page.rows, stamp, event_id,
+        list(question.types) if question.types is not None else None, question.from_, question.to,
+        question.session_id, question.user_id, [False, True] if question.include_bots else [False],
+        question.anonymous_id, None if question.visitor is None else int(question.visitor), values.texts,
+    )  # fmt: skip
     return page.page([event_of(row) for row in rows], lambda row: f"{row.timestamp.isoformat()}|{row.event_id}")
 
 
@@ -117,7 +143,12 @@ def check_question(question: EventQuestion) -> None:
             raise BadInput(
                 f"filter.{name} must have a zone and lie in 2000 to 2200.", code="bad_range", field=f"filter.{name}"
             )
-    texts = {"sessionId": (question.session_id,), "userId": (question.user_id,), "types": question.types or ()}
+    texts = {
+        "sessionId": (question.session_id,),
+        "userId": (question.user_id,),
+        "anonymousId": (question.anonymous_id,),
+        "types": question.types or (),
+    }
     for name, values in texts.items():
         if len(values) > MAX_TYPES or any(value is not None and not is_storable(value) for value in values):
             raise BadInput(
@@ -125,6 +156,17 @@ def check_question(question: EventQuestion) -> None:
                 code="bad_filter",
                 field=f"filter.{name}",
             )
+    if question.visitor is not None and not _is_visitor(question.visitor):
+        raise BadInput(
+            "filter.visitor takes the `visitor` of an event or a session, as it was answered.",
+            code="bad_filter",
+            field="filter.visitor",
+        )
+    check_event_filter(EventFilter(conditions=question.conditions), "filter")
+
+
+def _is_visitor(text: str) -> bool:
+    return bool(_VISITOR.fullmatch(text)) and -(2**63) <= int(text) < 2**63
 
 
 def is_storable(text: str) -> bool:

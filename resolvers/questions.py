@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -119,13 +119,14 @@ async def warnings_of_question(context: Context, question: Question) -> list[Que
     return []
 
 
-async def answer_question(context: Context, question: Question, range: Range) -> Answer:
-    """Its answer, over its own range or another.
+async def answer_question(context: Context, question: Question, range: Range, *, is_whole: bool = False) -> Answer:
+    """Its answer, over its own range or another; `is_whole`: the range as one bucket.
 
     Raises:
         BadInput: it can no longer be asked, or not over this range.
     """
-    return await answer_series(context, range.of(await query_of(context, question)))
+    metric = range.of(await query_of(context, question))
+    return await answer_series(context, replace(metric, is_whole=is_whole))
 
 
 async def create_question(

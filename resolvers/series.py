@@ -10,6 +10,7 @@ from core.errors import BadInput
 from core.metrics import MetricDefinition
 from core.shares import rows_budget
 from query.answer import Answer
+from query.engine import Explained
 from query.frames import Frame
 from query.question import MetricQuestion, bad
 from resolvers.context import Context
@@ -39,6 +40,11 @@ async def answer_series(context: Context, question: MetricQuestion) -> Answer:
     return answer
 
 
+async def explain_series(context: Context, question: MetricQuestion) -> list[Explained]:
+    """What a question would read. Raises BadInput, DatabaseUnavailable."""
+    return await context.backends.engine.explain(context.principal.tenant, question)
+
+
 @dataclass(frozen=True, slots=True)
 class Asking:
     """How a caller's live questions are asked: as its queries are."""
@@ -58,7 +64,7 @@ async def definitions_of(context: Context, question: MetricQuestion) -> list[Met
     Raises:
         BadInput: it cannot be asked; DatabaseUnavailable.
     """
-    return [await context.backends.engine.definition(context.principal.tenant, question)]
+    return await context.backends.engine.definitions(context.principal.tenant, question)
 
 
 async def live_key(context: Context, questions: Sequence[MetricQuestion], seconds: float = COALESCE_SECONDS) -> LiveKey:

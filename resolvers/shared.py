@@ -84,14 +84,20 @@ async def shared_object(context: Context) -> SharedQuestion:
 
 
 async def answer_shared(
-    context: Context, shared: SharedQuestion, range: Range, filters: Sequence[DimensionFilter]
+    context: Context,
+    shared: SharedQuestion,
+    range: Range,
+    filters: Sequence[DimensionFilter],
+    *,
+    is_whole: bool = False,
 ) -> Answer:
-    """A shared question's answer.
+    """A shared question's answer; `is_whole`: the range as one bucket.
 
     Raises:
         BadInput: it would be more than is shared, or cannot be asked; TooMany: the link's budget is spent.
     """
-    return await answer_series(context, await shared.narrowed(context, range, filters))
+    metric = await shared.narrowed(context, range, filters)
+    return await answer_series(context, replace(metric, is_whole=is_whole))
 
 
 async def shared_frames(

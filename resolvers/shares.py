@@ -24,9 +24,9 @@ from core.shares import (
     revoke_link,
 )
 from core.tenancy import TenantId
-from query.definitions import Metrics, definition_of
+from query.definitions import Metrics, check_asked
 from query.narrowing import Range
-from query.question import MetricQuestion, check_question
+from query.question import MetricQuestion
 from query.saved import check_saved, write_filters
 from resolvers.context import Context
 from resolvers.global_ids import missing, parse_global_id, uuid_of
@@ -119,12 +119,11 @@ def check_terms(metric: MetricQuestion, metrics: Metrics, locked: Sequence[Dimen
     Raises:
         BadInput: names the field.
     """
-    definition = definition_of(metric, metrics)
     if len(terms.ranges) > MAX_RANGES or len(terms.filter_dimensions or ()) > MAX_DIMENSIONS:
         raise BadInput(f"ranges and filterDimensions have at most {MAX_RANGES} entries.", field="ranges")
     now = datetime.now(UTC)
     try:
-        check_question(replace(metric, filters=(*metric.filters, *locked)), definition)
+        check_asked(replace(metric, filters=(*metric.filters, *locked)), metrics)
     except BadInput as error:
         raise BadInput(error.message, code=error.code, field="lockedFilters") from None
     try:
@@ -134,7 +133,7 @@ def check_terms(metric: MetricQuestion, metrics: Metrics, locked: Sequence[Dimen
         raise BadInput(error.message, code=error.code, field="ranges") from None
     try:
         some = tuple(DimensionFilter(name, FilterOp.EQ, ("1",)) for name in terms.filter_dimensions or ())
-        check_question(replace(metric, filters=some), definition)
+        check_asked(replace(metric, filters=some), metrics)
     except BadInput as error:
         raise BadInput(error.message, code=error.code, field="filterDimensions") from None
 

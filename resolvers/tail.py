@@ -21,7 +21,7 @@ from core.tails import MARK_SECONDS, TailedEvent, decode_told
 from core.topics import tail_channel
 from query.frames import FrameKind
 from resolvers.context import Context
-from resolvers.events import EPOCH, EventQuestion, EventRow, check_question, load_events
+from resolvers.events import EPOCH, EventQuestion, EventRow, check_question, find_matching
 from resolvers.live_log import RECONNECT_SECONDS, GoingAway
 
 FRAME_SECONDS = 0.5
@@ -29,6 +29,8 @@ MILLISECOND = timedelta(milliseconds=1)
 MARK_EVERY_SECONDS = MARK_SECONDS / 3
 LIFE_SECONDS = 3600.0
 MAX_EVENTS = 50
+# Of those that may be wanted, as many are looked at: conditions are held against what is stored.
+MAX_LOOKED = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ class _Tail:
         told = decode_told(message)
         self._dropped += told.skipped
         self._wanted += [event for event in told.events if may_be_wanted(self._question, event)]
-        if (over := len(self._wanted) - MAX_EVENTS) > 0:
+        if (over := len(self._wanted) - MAX_LOOKED) > 0:
             # The newest are told: who looks on wants to see what happens now.
             del self._wanted[:over]
             self._dropped += over
@@ -101,11 +103,13 @@ class _Tail:
         keys = [(EPOCH + event.timestamp_ms * MILLISECOND, UUID(bytes=event.id)) for event in reversed(wanted)]
         tenant_id = self._context.principal.tenant.id
         try:
-            rows = await load_events(self._context.backends.database, tenant_id, keys)
+            rows = await find_matching(self._context.backends.database, tenant_id, self._question, keys)
         except Unavailable:
             self._dropped += len(keys)
             return self._frame(FrameKind.DELTA)
-        return self._frame(FrameKind.DELTA, [row for row in rows if row is not None])
+        self._dropped += max(0, len(rows) - MAX_EVENTS)
+        is_empty = not (rows or self._dropped)
+        return self._frame(FrameKind.HEARTBEAT if is_empty else FrameKind.DELTA, rows[:MAX_EVENTS])
 
     def _frame(self, kind: FrameKind, events: list[EventRow] | None = None) -> TailFrame:
         self._seq += 1
@@ -140,7 +144,7 @@ async def _keep_marked(context: Context) -> None:
 
 
 def may_be_wanted(question: EventQuestion, event: TailedEvent) -> bool:
-    """Whether a filter takes an event."""
+    """Whether a filter may take an event, by what is told of it."""
     moment = EPOCH + event.timestamp_ms * MILLISECOND
     return (
         (question.types is None or event.type in question.types)

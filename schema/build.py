@@ -17,6 +17,8 @@ from schema.costs import Costs, costs_of
 from schema.dead_letters import DeadLetter, DeadLetterMutations
 from schema.described import describe_arguments
 from schema.events import Event
+from schema.explain import QueryPlan, resolve_explain
+from schema.funnel import Funnel, resolve_funnel
 from schema.guarded import guarded
 from schema.ingest import IngestMutations
 from schema.invitations import Invitation, InvitationMutations
@@ -25,6 +27,7 @@ from schema.members import Member, MemberMutations
 from schema.metric_definitions import Metric, MetricMutations
 from schema.metrics import Breakdown, MetricSeries, resolve_breakdown, resolve_series
 from schema.node import Node
+from schema.paths import Paths, resolve_paths
 from schema.people import PersonMutations
 from schema.prepare import PREPARED
 from schema.questions import QuestionMutations, SavedQuestion
@@ -35,6 +38,8 @@ from schema.shares import ShareLink, ShareMutations
 from schema.sign_in import SignInConnection, SignInIdentity, SignInMutations
 from schema.subscription import Subscription
 from schema.tenants import Tenant, TenantMutations, Viewer, resolve_tenant, resolve_viewer
+from schema.visitor_retention import Retention, resolve_retention
+from schema.visitor_sessions import Sessions, resolve_sessions
 
 
 @strawberry.type(description="What may be read.")
@@ -55,6 +60,36 @@ class Query:
         "A metric by dimension, ranked, over the whole range.",
         cost=10,
         resolver=resolve_breakdown,
+    )
+    explain: QueryPlan = guarded(
+        Permission.METRICS_READ,
+        "What a question would read, and what that is expected to cost; it is not asked.",
+        cost=10,
+        resolver=resolve_explain,
+    )
+    funnel: Funnel = guarded(
+        Permission.METRICS_READ,
+        "How many visitors go through some steps, and how long it takes them.",
+        cost=10,
+        resolver=resolve_funnel,
+    )
+    retention: Retention = guarded(
+        Permission.METRICS_READ,
+        "Which part of the visitors of a period came back in later ones.",
+        cost=10,
+        resolver=resolve_retention,
+    )
+    paths: Paths = guarded(
+        Permission.METRICS_READ,
+        "Which steps follow or lead to another, level by level.",
+        cost=10,
+        resolver=resolve_paths,
+    )
+    sessions: Sessions = guarded(
+        Permission.METRICS_READ,
+        "What sessions of visitors amount to.",
+        cost=10,
+        resolver=resolve_sessions,
     )
     shared_object: SharedObject = guarded(
         Permission.SHARED_READ, "What the caller's share link shows.", resolver=resolve_shared_object

@@ -11,6 +11,7 @@ from core.permissions import Permission
 from resolvers.events import EventQuestion, EventRow, event_local_id
 from resolvers.global_ids import global_id
 from schema.guarded import shown_to
+from schema.metrics import Filter
 from schema.node import Node
 from schema.scalars import JSONValue
 
@@ -23,10 +24,28 @@ class EventFilter:
     session_id: str | None = strawberry.field(default=None, description="Of one session.")
     user_id: str | None = strawberry.field(default=None, description="Of one user.")
     include_bots: bool = strawberry.field(default=True, description="Also those marked as bots.")
+    anonymous_id: str | None = strawberry.field(default=None, description="Of one anonymous id.")
+    visitor: str | None = strawberry.field(
+        default=None, description="Of one visitor, as an event or a session names it: with and without a user id."
+    )
+    conditions: list[Filter] | None = strawberry.field(
+        default=None,
+        description="Up to 20. A `dimension` is here one of events, or a property by its path, such as "
+        "properties.plan; GT, GTE, LT and LTE compare properties that are numbers too.",
+    )
 
     def to_domain(self) -> EventQuestion:
-        types = tuple(self.types) if self.types is not None else None
-        return EventQuestion(types, self.from_, self.to, self.session_id, self.user_id, self.include_bots)
+        return EventQuestion(
+            types=tuple(self.types) if self.types is not None else None,
+            from_=self.from_,
+            to=self.to,
+            session_id=self.session_id,
+            user_id=self.user_id,
+            include_bots=self.include_bots,
+            anonymous_id=self.anonymous_id,
+            visitor=self.visitor,
+            conditions=tuple(condition.to_domain() for condition in self.conditions or ()),
+        )
 
 
 @shown_to(Permission.EVENTS_READ)
@@ -43,6 +62,10 @@ class Event(Node):
     timestamp: datetime = strawberry.field(description="When it happened, clock corrected.")
     received_at: datetime = strawberry.field(description="When it was accepted.")
     type: str = strawberry.field(description="Its type.")
+    visitor: str = strawberry.field(
+        description="Whose it is, as uniques count: a keyed hash of the user id, else the anonymous id, else address "
+        "and agent. `EventFilter.visitor` takes it."
+    )
     session_id: str = strawberry.field(description="As sent.")
     user_id: str = strawberry.field(description="As sent.")
     anonymous_id: str = strawberry.field(description="As sent.")

@@ -162,31 +162,31 @@ class Metric(Node):
 
     @strawberry.field(description="Who answers for it, as the audit trail names it: person:… or key_….")
     def owner(self) -> str | None:
-        return _of_record(self, "owner")
+        return cast("str | None", _of_record(self, "owner"))
 
     @strawberry.field(description="Counts its edits; `updateMetric` takes the one that was edited.")
     def revision(self) -> int | None:
-        return _of_record(self, "revision")
+        return cast("int | None", _of_record(self, "revision"))
 
     @strawberry.field(description="When it was defined.")
     def created_at(self) -> datetime | None:
-        return _of_record(self, "created_at")
+        return cast("datetime | None", _of_record(self, "created_at"))
 
     @strawberry.field(description="By whom, as the audit trail names it.")
     def created_by(self) -> str | None:
-        return _of_record(self, "created_by")
+        return cast("str | None", _of_record(self, "created_by"))
 
     @strawberry.field(description="When it was last edited.")
     def updated_at(self) -> datetime | None:
-        return _of_record(self, "updated_at")
+        return cast("datetime | None", _of_record(self, "updated_at"))
 
     @strawberry.field(description="By whom, as the audit trail names it.")
     def updated_by(self) -> str | None:
-        return _of_record(self, "updated_by")
+        return cast("str | None", _of_record(self, "updated_by"))
 
     @strawberry.field(description="When it was archived: it is not counted, cannot be asked, and keeps its key.")
     def archived_at(self) -> datetime | None:
-        return _of_record(self, "archived_at")
+        return cast("datetime | None", _of_record(self, "archived_at"))
 
     @classmethod
     def is_type_of(cls, obj: object, info: object) -> bool:

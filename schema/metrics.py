@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -9,18 +10,30 @@ import strawberry
 from strawberry import Info
 
 from core.filters import DimensionFilter, EventFilter, FilterOp
+from core.metric_definitions import EventAggregate
 from core.metrics import MetricKind
 from core.permissions import Permission
-from query.answer import Answer, Columns
+from query.answer import METRIC_LABEL, Answer, Columns
 from query.answer import Series as SeriesColumns
 from query.narrowing import Range
 from query.planner import Source
-from query.question import DEFAULT_LIMIT, DEFAULT_PERCENTILES, Interval, MetricQuestion
+from query.question import (
+    DEFAULT_LIMIT,
+    DEFAULT_PERCENTILES,
+    AdHocAggregate,
+    Alignment,
+    Comparison,
+    Interval,
+    MetricQuestion,
+)
 from resolvers.context import Context
 from resolvers.series import answer_series
 from schema.described import enum_of
 from schema.guarded import shown_to
 from schema.scalars import ColumnsJSON
+
+# Kinds whose groups add up to the whole.
+ADDING = frozenset({MetricKind.COUNT, MetricKind.SUM, MetricKind.RATE})
 
 MetricKindType = enum_of(
     MetricKind,
@@ -61,6 +74,18 @@ FilterOpType = enum_of(
     GTE="Is greater or the same; `status` only.",
     LT="Is less; `status` only.",
     LTE="Is less or the same; `status` only.",
+)
+ComparisonType = enum_of(
+    Comparison,
+    "An earlier time.",
+    PREVIOUS_PERIOD="As long a time before: by the month or the day where the range is of whole ones.",
+    PREVIOUS_YEAR="The same time a year before.",
+)
+AlignmentType = enum_of(
+    Alignment,
+    "What of an earlier time stands beside a day.",
+    DATE="The same date, or day of the period.",
+    WEEKDAY="The same day of the week: the time is moved by whole weeks, a year by 52.",
 )
 SourceType = enum_of(
     Source,
@@ -120,10 +145,38 @@ def narrowing_of(range: TimeRange | None, filters: list[Filter] | None) -> tuple
     return range.to_domain() if range is not None else Range(), tuple(f.to_domain() for f in filters or ())
 
 
-@strawberry.input(description="A question about one metric over time.")
+@strawberry.input(description="What is counted where no metric is named: from raw events, by their dimensions.")
+class AggregateInput:
+    kind: MetricKindType = strawberry.field(description="How its value is made; not FORMULA.")  # type: ignore[valid-type]
+    property: str | None = strawberry.field(
+        default=None, description="What of the events is taken, as `MetricDefinitionInput.property` says."
+    )
+    filter: EventSelection | None = strawberry.field(default=None, description="Which events; all when absent.")
+    matching: EventSelection | None = strawberry.field(
+        default=None, description="Of a RATIO: which of these events are above the line."
+    )
+    rate_seconds: int | None = strawberry.field(default=None, description="Of a RATE: in how many seconds; 60.")
+
+    def to_domain(self) -> AdHocAggregate:
+        of = EventAggregate(
+            filter=EventFilter() if self.filter is None else self.filter.to_domain(),
+            property=self.property,
+            matching=None if self.matching is None else self.matching.to_domain(),
+            rate_seconds=EventAggregate().rate_seconds if self.rate_seconds is None else self.rate_seconds,
+        )
+        return AdHocAggregate(MetricKind(self.kind), of)
+
+
+@strawberry.input(description="A question about a metric over time: `metric`, several `metrics`, or an `aggregate`.")
 class MetricQuery:
     metric: str | None = strawberry.field(
         default=None, description='A metric\'s key, such as "requests"; `Tenant.metrics` lists them.'
+    )
+    metrics: list[str] | None = strawberry.field(
+        default=None, description="Or up to 10 keys: the lines of all, each with its key as the label `metric`."
+    )
+    aggregate: AggregateInput | None = strawberry.field(
+        default=None, description="Or what to count, without defining a metric first."
     )
     range: TimeRange = strawberry.field(description="Widened to whole buckets; the answer says to what.")
     interval: IntervalType | None = strawberry.field(default=Interval.AUTO, description="Length of a bucket.")  # type: ignore[valid-type]
@@ -142,12 +195,25 @@ class MetricQuery:
         default_factory=lambda: list(DEFAULT_PERCENTILES),
         description="For percentile metrics, such as [50, 99]; 0 to 100 each.",
     )
+    compare_to: ComparisonType | None = strawberry.field(  # type: ignore[valid-type]
+        default=None, description="An earlier time to set it beside: `MetricSeries.comparison`."
+    )
+    alignment: AlignmentType | None = strawberry.field(  # type: ignore[valid-type]
+        default=Alignment.DATE, description="What of the earlier time stands beside a day."
+    )
+    min_last_bucket: float | None = strawberry.field(
+        default=0.0,
+        description="Leave the last bucket out while less than this part of it, 0 to 1, has passed: one that has just "
+        "begun looks like a fall.",
+    )
 
     def to_domain(self) -> MetricQuestion:
         """The question as the engine takes it."""
         filters = tuple(f.to_domain() for f in self.filters or ())
         return MetricQuestion(
             metric=self.metric or "",
+            metrics=tuple(self.metrics or ()),
+            aggregate=None if self.aggregate is None else self.aggregate.to_domain(),
             last=self.range.last,
             from_=self.range.from_,
             to=self.range.to,
@@ -158,6 +224,9 @@ class MetricQuery:
             limit=DEFAULT_LIMIT if self.limit is None else self.limit,
             include_bots=bool(self.include_bots),
             percentiles=DEFAULT_PERCENTILES if self.percentiles is None else tuple(self.percentiles),
+            compare_to=self.compare_to,
+            alignment=self.alignment or Alignment.DATE,
+            min_last_bucket=self.min_last_bucket or 0.0,
         )
 
 
@@ -188,6 +257,13 @@ class QueryWarning:
 
 
 @shown_to(Permission.METRICS_READ)
+@strawberry.type(description="How much was read of one store.")
+class SourceRead:
+    source: SourceType = strawberry.field(description="The store.")  # type: ignore[valid-type]
+    rows: int = strawberry.field(description="Stored rows.")
+
+
+@shown_to(Permission.METRICS_READ)
 @strawberry.type(description="A metric over time.")
 class MetricSeries:
     @strawberry.field(description="Each bucket's start.")
@@ -202,14 +278,21 @@ class MetricSeries:
     interval: IntervalType = strawberry.field(description="The interval, AUTO resolved.")  # type: ignore[valid-type]
     from_: datetime = strawberry.field(name="from", description="The first bucket's start.")
     to: datetime = strawberry.field(description="The last bucket's end.")
-    source: SourceType = strawberry.field(description="Where it was read.")  # type: ignore[valid-type]
+    source: SourceType = strawberry.field(description="Where most of it was read.")  # type: ignore[valid-type]
     fresh_until: datetime = strawberry.field(description="Everything accepted before is counted.")
     is_complete: bool = strawberry.field(
         description="Whether all of the range is still kept, and no bucket can still grow but by late events."
     )
+    incomplete_from: datetime | None = strawberry.field(
+        description="Where the first bucket begins that can still grow; null where none can but by late events."
+    )
     rows_read: int = strawberry.field(description="Stored rows that were read.")
+    reads: list[SourceRead] = strawberry.field(description="The same by where they were read.")
     took_ms: float = strawberry.field(description="Milliseconds it took.")
     warnings: list[QueryWarning] = strawberry.field(description="What to know before trusting it.")
+    comparison: MetricSeries | None = strawberry.field(
+        description="The same of the time that `compareTo` names: the same lines, its buckets beside these in order."
+    )
 
 
 @shown_to(Permission.METRICS_READ)
@@ -217,7 +300,8 @@ class MetricSeries:
 class BreakdownRow:
     labels: list[Label] = strawberry.field(description="The group.")
     value: float | None = strawberry.field(description="The metric over the range.")
-    share: float | None = strawberry.field(description="Part of the whole, 0 to 1, for counts and sums.")
+    share: float | None = strawberry.field(description="Part of the whole, 0 to 1, for counts, sums and rates.")
+    previous: float | None = strawberry.field(description="The metric over the time that `compareTo` names.")
 
 
 @shown_to(Permission.METRICS_READ)
@@ -240,21 +324,25 @@ async def resolve_series(info: Info[Context, None], query: MetricQuery) -> Any:
 
 async def resolve_breakdown(info: Info[Context, None], query: MetricQuery) -> Any:
     """A metric by dimension."""
-    return breakdown_of(await answer_series(info.context, query.to_domain()))
+    return breakdown_of(await answer_series(info.context, replace(query.to_domain(), is_whole=True)))
 
 
 def breakdown_of(answer: Answer) -> Breakdown:
     """Totals of an answer's lines as rows."""
-    adds_up = answer.definition.kind in (MetricKind.COUNT, MetricKind.SUM)
-    totals = [series.total for series in answer.columns.series]
-    whole = sum(total or 0 for total in totals) if adds_up else None
+    lines = answer.columns.series
+    # Of several metrics, each has a whole of its own.
+    adds_up = answer.definition.kind in ADDING and not any(METRIC_LABEL in line.labels for line in lines)
+    whole = sum(line.total or 0 for line in lines) if adds_up else None
+    earlier = answer.comparison.columns.series if answer.comparison is not None else []
+    before = {tuple(line.labels.items()): line.total for line in earlier}
     rows = [
         BreakdownRow(
             labels=[Label(name=n, value=v) for n, v in series.labels.items()],
             value=series.total,
             share=(series.total or 0) / whole if whole else None,
+            previous=before.get(tuple(series.labels.items())),
         )
-        for series in answer.columns.series
+        for series in lines
     ]
     return Breakdown(
         rows=rows, total=whole, from_=answer.from_, to=answer.to, source=answer.source,

@@ -94,7 +94,7 @@ class SavedQuestion(Node):
 
     @guarded(Permission.METRICS_READ, f"Its answer by dimension, ranked. {OWN_RANGE}", cost=10)
     async def breakdown(self, info: Info[Context, None], range: TimeRange | None = None) -> Breakdown:
-        return breakdown_of(await answer_question(info.context, _row(self), _range(range)))
+        return breakdown_of(await answer_question(info.context, _row(self), _range(range), is_whole=True))
 
     @guarded(Permission.SHARES_WRITE, "Its share links, newest first, ended ones too, at most 100; empty for who does "
              "not manage it.")  # fmt: skip

@@ -84,7 +84,7 @@ class SharedQuestion(SharedObject):
     async def breakdown(
         self, info: Info[Context, None], range: TimeRange | None = None, filters: list[Filter] | None = None
     ) -> Breakdown:
-        return breakdown_of(await answer_shared(info.context, _row(self), *narrowing_of(range, filters)))
+        return breakdown_of(await answer_shared(info.context, _row(self), *narrowing_of(range, filters), is_whole=True))
 
     @classmethod
     def is_type_of(cls, obj: object, info: object) -> bool:

@@ -15,6 +15,7 @@ from resolvers.api_keys import list_api_keys
 from resolvers.audit import list_audit
 from resolvers.context import Context
 from resolvers.dead_letters import list_dead_letters
+from resolvers.discovery import discovery_of, list_properties, list_top_values
 from resolvers.events import list_events
 from resolvers.global_ids import global_id
 from resolvers.invitations import list_invitations
@@ -27,10 +28,12 @@ from resolvers.sessions import list_own_sessions
 from resolvers.sign_in import list_sign_in_connections
 from resolvers.tenants import update_tenant
 from resolvers.usage import month_usage, usage_by_day
+from resolvers.visitor_sessions import list_visitor_sessions
 from schema.api_keys import ApiKey
 from schema.audit import AuditEntry, AuditFilter
 from schema.dead_letters import DeadLetter
 from schema.described import enum_of
+from schema.discovery import EventTypes, FieldName, PropertySample, SampleRange, TopValues
 from schema.events import Event, EventFilter
 from schema.guarded import guarded, mutation, shown_to
 from schema.invitations import Invitation
@@ -44,6 +47,7 @@ from schema.roles import RoleType
 from schema.sessions import Session
 from schema.sign_in import SignInConnection
 from schema.usage import DayUsage, Usage
+from schema.visitor_sessions import SessionsQuery, VisitorSession
 
 TierType = enum_of(
     Tier,
@@ -142,6 +146,46 @@ class Tenant(Node):
     ) -> Connection[Event]:
         page = await list_events(info.context, (filter or EventFilter()).to_domain(), first, after)
         return cast(Connection[Event], page)
+
+    @guarded(
+        Permission.EVENTS_READ,
+        "Sessions of its visitors, the last to begin first. Each page reads the whole range.",
+        cost=10,
+    )
+    async def visitor_sessions(
+        self, info: Info[Context, None], query: SessionsQuery, first: int | None = None, after: str | None = None
+    ) -> Connection[VisitorSession]:
+        page = await list_visitor_sessions(info.context, query.to_domain(), first, after)
+        return cast(Connection[VisitorSession], page)
+
+    @guarded(Permission.EVENTS_READ, "Which properties its recent events have, read from a sample of them.", cost=10)
+    async def event_properties(
+        self,
+        info: Info[Context, None],
+        search: str | None = None,
+        types: EventTypes = None,
+        range: SampleRange = None,
+        first: int | None = None,
+    ) -> PropertySample:
+        question = discovery_of(range.to_domain() if range else None, types, search, first)
+        return cast(PropertySample, await list_properties(info.context, question))
+
+    @guarded(
+        Permission.EVENTS_READ,
+        "The commonest values of a dimension, of all events, or of a property, of a sample of recent ones.",
+        cost=10,
+    )
+    async def top_values(
+        self,
+        info: Info[Context, None],
+        field: FieldName,
+        search: str | None = None,
+        types: EventTypes = None,
+        range: SampleRange = None,
+        first: int | None = None,
+    ) -> TopValues:
+        question = discovery_of(range.to_domain() if range else None, types, search, first)
+        return cast(TopValues, await list_top_values(info.context, field, question))
 
     @guarded(Permission.QUESTIONS_READ, "One saved question that the caller may see, by its global id; else an error.")
     async def question(self, info: Info[Context, None], id: strawberry.ID) -> SavedQuestion:

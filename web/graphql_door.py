@@ -12,7 +12,9 @@ from core.retention import Retention
 from core.shares import cost_budget, is_share_token, rows_budget
 from core.tenancy import UNLIMITED_REQUESTS_PER_MINUTE, KeyKind
 from core.tokens import looks_like_token
+from query.composed import ComposedAnswers
 from query.engine import QueryEngine
+from query.raw import RawEvents
 from resolvers.context import Backends, Context, Loaders
 from schema.build import COSTS, schema
 from schema.prepare import DocumentCache
@@ -37,13 +39,15 @@ class GraphQLDoor:
         self.heavy = HeavyOperations()
         self.selections = Selections()
         metrics = MetricCatalog(services.database)
-        freshness = Freshness(services.log)
+        fresh_until = Freshness(services.log).fresh_until
+        retention = Retention.of(services.settings)
         self._backends = Backends(
             settings=services.settings,
             database=services.database,
             log=services.log,
             metrics=metrics,
-            engine=QueryEngine(services.database, metrics, Retention.of(services.settings), freshness.fresh_until),
+            engine=ComposedAnswers(QueryEngine(services.database, metrics, retention, fresh_until)),
+            raw=RawEvents(services.database, retention, fresh_until),
             ingest=ingest,
             live=services.live,
             hub=services.hub,

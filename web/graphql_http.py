@@ -23,11 +23,14 @@ from web.graphql_request import (
     negotiated,
     request_of,
 )
+from web.http_protocol import unless_gone
 from web.ingest.body import read_body
 from web.ingest.rest import cors_headers
 from web.peer import client_address
 
 _encoder = msgspec.json.Encoder()
+# What nobody reads: the other side has closed (a number of nginx).
+GONE = 499
 
 
 class GraphQLHttp:
@@ -43,7 +46,8 @@ class GraphQLHttp:
         media = JSON
         try:
             media = negotiated(request.headers.get("accept", ""))
-            return self._answer(await self._execute(request, request_id), 200, media)
+            result = await self._execute(request, request_id)
+            return Response(status_code=GONE) if result is None else self._answer(result, 200, media)
         except CloudMetricsError as error:
             status = status_of(error)
             if status == 500:
@@ -81,14 +85,17 @@ class GraphQLHttp:
         asked = request_of(decode_json(await read_body(request, MAX_BODY_BYTES)))
         return caller, await prepare(self._door, caller, asked, allowance, request_id)
 
-    async def _execute(self, request: Request, request_id: str) -> dict[str, Any]:
+    async def _execute(self, request: Request, request_id: str) -> dict[str, Any] | None:
+        """The answer; None where nobody waits for it any more."""
         _, operation = await self.asked(request, request_id)
         if operation.is_subscription:
             raise InvalidRequest(
                 "Subscriptions come by WebSocket (graphql-transport-ws on /graphql) or by POST /graphql/stream.",
                 code="BAD_REQUEST",
             )
-        return await operation.result()
+        return (
+            await unless_gone(request.receive, operation.result()) if operation.is_query else await operation.result()
+        )
 
     async def _identify(self, request: Request) -> Caller:
         services = self._door.services

@@ -48,6 +48,10 @@ class Operation:
     def is_subscription(self) -> bool:
         return self._prepared.kind is OperationType.SUBSCRIPTION
 
+    @property
+    def is_query(self) -> bool:
+        return self._prepared.kind is OperationType.QUERY
+
     async def result(self) -> dict[str, Any]:
         """The answer of a query or a mutation.
 

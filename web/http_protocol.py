@@ -8,12 +8,15 @@ the end of a head, a piece of a body, or the end of a message; so trailers and c
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from starlette.types import Receive, Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD_BYTES = 64 * 1024
+T = TypeVar("T")
+
 STOPPING = "stopping"
 ABORT = "abort"
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\nconnection: close\r\n"
@@ -74,3 +77,29 @@ async def until_gone(receive: Receive) -> None:
     """Until the other side has closed."""
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T | None:
+    """What is awaited, after the whole body was read. When the other side closes before, it is cancelled, what it asked
+    of servers with it, and there is nothing."""
+    working = asyncio.current_task()
+    assert working is not None
+    is_gone = False
+
+    def give_up(watch: asyncio.Task[None]) -> None:
+        nonlocal is_gone
+        if not watch.cancelled() and watch.exception() is None:
+            is_gone = True
+            working.cancel()
+
+    watch = asyncio.create_task(until_gone(receive))
+    watch.add_done_callback(give_up)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if not is_gone or working.uncancel():
+            raise
+        return None
+    finally:
+        watch.remove_done_callback(give_up)
+        watch.cancel()

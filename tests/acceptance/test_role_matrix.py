@@ -25,6 +25,7 @@ from graphql import (
     GraphQLNonNull,
     GraphQLObjectType,
     GraphQLUnionType,
+    get_named_type,
     is_leaf_type,
 )
 
@@ -113,7 +114,10 @@ def selection(kind: Any, depth: int = 2) -> str:
         return ""
     if isinstance(kind, GraphQLUnionType):
         return "{ __typename ... on Error { message code path } }"
-    leaves = [name for name, field in kind.fields.items() if not field.args and not selection(field.type, 0)]
+    # Not by `selection`: a type may lead back to itself.
+    leaves = [
+        name for name, field in kind.fields.items() if not field.args and is_leaf_type(get_named_type(field.type))
+    ]
     return "{ __typename " + " ".join(leaves if isinstance(kind, GraphQLObjectType) and depth else []) + " }"
 
 

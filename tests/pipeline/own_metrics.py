@@ -148,23 +148,26 @@ def number(event: EnrichedEvent, name: str) -> Decimal | None:
     value = plain(event, name)
     if isinstance(value, float):
         value = Decimal(f"{value:.15g}")
-    if not isinstance(value, (int, Decimal)) or isinstance(value, bool) or abs(value) >= 10**15:
+    if isinstance(value, bool) or not isinstance(value, (int, Decimal)):
         return None
-    return Decimal(value).quantize(Decimal("0.000000001"), ROUND_HALF_UP)
+    found = Decimal(value)
+    return found.quantize(Decimal("0.000000001"), ROUND_HALF_UP) if abs(found) < 10**15 else None
+
+
+def passes(key: str, event: EnrichedEvent) -> bool:
+    """The filter of a definition, by hand."""
+    if key == "slow":
+        return (event.status or 0) >= 200
+    is_order = event.type == "order"
+    return is_order if key == "orders" else key != "revenue" or is_order and text(event, "properties.plan") != "free"
 
 
 def naive_cells(key: str, events: Iterable[EnrichedEvent], seconds: int) -> dict[tuple[str, str, int, bool], Naive]:
     """By dimension, value, bucket and bot."""
     kind, aggregate = DEFINITIONS[key]
-    tests = {
-        "orders": lambda e: e.type == "order",
-        "revenue": lambda e: e.type == "order" and text(e, "properties.plan") != "free",
-        "slow": lambda e: (e.status or 0) >= 200,
-    }
-    passes = tests.get(key, lambda e: True)
     cells: defaultdict[tuple[str, str, int, bool], Naive] = defaultdict(Naive)
     for event in events:
-        if not passes(event):
+        if not passes(key, event):
             continue
         bucket = event.timestamp_ms // 1000 // seconds * seconds
         places = [("", "")] + [
@@ -180,14 +183,15 @@ def naive_cells(key: str, events: Iterable[EnrichedEvent], seconds: int) -> dict
             cell.count += 1
             if kind is MetricKind.RATIO:
                 total = plain(event, "properties.cart.total")
-                cell.matched += isinstance(total, Decimal) and total > 50
+                cell.matched += int(isinstance(total, Decimal) and total > 50)
             elif found is not None:
                 cell.matched += 1
                 cell.sum += found
                 cell.numbers.append(found)
             elif kind is MetricKind.UNIQUE:
                 of = event.visitor if aggregate.property == "visitor" else text(event, str(aggregate.property))
-                cell.texts |= {of} if of != "" else set()
+                if of != "":
+                    cell.texts.add(of)
     return dict(cells)
 
 

@@ -66,7 +66,7 @@ async def test_a_metric_made_in_the_middle_of_an_import_counts_each_event_once(
 ) -> None:
     events = make_events(5, 900)
     versions: dict[str, UUID] = {}
-    passes = 0
+    passes = sent = 0
 
     def dies(step: str) -> None:
         nonlocal passes
@@ -78,16 +78,19 @@ async def test_a_metric_made_in_the_middle_of_an_import_counts_each_event_once(
     monkeypatch.setattr(failpoints, "reached", dies)
 
     async def import_all(shard: int) -> None:
+        nonlocal sent
         worker = Counting(database, tenant, shard)
         mine = events[shard::2]
         for start in range(0, len(mine), 45):
             await worker.count(mine[start : start + 45])
+            sent += 1
             if start in (90, 225):
                 await worker.count(mine[start : start + 45])
 
     async def make_metrics() -> None:
-        for key in ("revenue", "buyers", "slow"):
-            await asyncio.sleep(0.05)
+        for key, after in (("revenue", 4), ("buyers", 8), ("slow", 12)):
+            while sent < after:
+                await asyncio.sleep(0.01)
             versions[key] = await define(superuser_url, tenant, key, *DEFINITIONS[key])
 
     async def backfill() -> None:
@@ -102,7 +105,7 @@ async def test_a_metric_made_in_the_middle_of_an_import_counts_each_event_once(
             await asyncio.sleep(0.01)
 
     await asyncio.gather(import_all(0), import_all(1), make_metrics(), backfill())
-    assert passes >= 6
+    assert passes >= 8
     for key, version_id in versions.items():
         await assert_equal(superuser_url, key, version_id, events)
 

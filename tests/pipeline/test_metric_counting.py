@@ -39,7 +39,7 @@ class Counting:
         self._at = 0
 
     async def count(self, events: Sequence[EnrichedEvent]) -> Counted:
-        batch = batch_of(self._tenant.id, *events)
+        batch = batch_of(self._tenant.id, *events, retention_class=self._tenant.tier.value)
         await self.store.ensure_partitions([batch])
         while True:
             prepared = await prepare([batch], self.metrics)

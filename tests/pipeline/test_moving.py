@@ -29,6 +29,7 @@ from pipeline.prepared import prepare
 from pipeline.retention import RetentionKeeper
 from pipeline.store import Misplaced, Store
 from tests.pipeline.builders import NOW_MS, batch_of, enriched
+from tests.pipeline.own_metrics import DEFINITIONS, define
 from tests.pipeline.stored import Stored
 
 ON_BOTH_STORES = True
@@ -110,6 +111,19 @@ async def test_an_import_run_again_after_a_change_of_tier_adds_nothing(
     assert await classes(stored, free) == {"pro": 9}
     assert (counted["events"], counted["accepted"], counted["duplicates"], counted["minutes"]) == (9, 9, 27, 9)
     assert await run(stored, MOVING, free) is False
+
+
+async def test_an_event_that_moves_keeps_the_metrics_revision_that_it_was_counted_with(
+    database: Database, log: ValkeyLog, stored: Stored, mover: EventMover, free: Tenant
+) -> None:
+    work = Import(database, log, free, history(0, 12))
+    await define(stored.url, free, "orders", *DEFINITIONS["orders"])
+    await work.send(Tier.FREE)
+    await change(database, free, Tier.PRO)
+    assert await mover.move_all(NOW) > 0
+    async with as_owner(stored.url) as connection:
+        kept = await connection.fetch("SELECT DISTINCT metrics_revision FROM events WHERE tenant_id = $1", free.id)
+    assert [row["metrics_revision"] for row in kept] == [1]
 
 
 async def test_what_comes_while_events_move_goes_to_the_new_class_alone(

@@ -15,8 +15,11 @@ from core.eventlog import Offset, Partition
 from core.events import encode_enriched
 from core.ingest import Delivery, EventStatus, Ingest
 from core.metric_catalog import MetricCatalog
+from core.metric_definitions import EventAggregate
+from core.metrics import MetricKind
 from core.quota import MonthQuota
 from core.retention import Retention
+from core.rollups import Resolution
 from core.seen import SeenIds
 from core.settings import Settings
 from core.tenancy import Tenant, Tier
@@ -32,6 +35,8 @@ from query.planner import Source
 from query.question import Interval, MetricQuestion
 from tests.conftest import make_key
 from tests.pipeline.builders import NOW_MS, batch_of, enriched
+from tests.pipeline.own_metrics import define, stored_cells
+from tests.pipeline.test_metric_counting import Counting
 
 ON_BOTH_STORES = True
 
@@ -102,6 +107,29 @@ async def test_old_rollups_go_and_the_next_coarser_one_answers(
     week = {"from_": NOW - timedelta(days=101), "to": NOW - timedelta(days=99), "interval": Interval.FIVE_MINUTES}
     assert await total(settings, database, free, 0, **week) == (0, Source.ROLLUP_5M, ["beyond_retention"])
     assert await total(settings, database, tenant, 420) == (3, Source.ROLLUP_1H, [])
+
+
+async def test_cells_of_own_metrics_go_as_rollups_do_and_those_of_an_ended_version_all(
+    database: Database, superuser_url: str, keeper: RetentionKeeper, free: Tenant, tenant: Tenant
+) -> None:
+    aggregate = EventAggregate(dimensions=("country",))
+    versions = {
+        owner.id: await define(superuser_url, owner, "all", MetricKind.COUNT, aggregate) for owner in (free, tenant)
+    }
+    for owner in (free, tenant):
+        worker = Counting(database, owner)
+        await worker.count([enriched(timestamp_ms=NOW_MS - days * DAY_MS) for days in (0, 20, 100, 400)])
+
+    async def left(owner: Tenant) -> list[int]:
+        cells = [await stored_cells(superuser_url, versions[owner.id], resolution) for resolution in Resolution]
+        return [len(found) for found in cells]
+
+    assert await keeper.forget_metrics(NOW) == 2 * (2 + 2 + 1)
+    assert (await left(free), await left(tenant)) == ([4, 4, 6], [8, 8, 8])
+    await define(superuser_url, tenant, "all2", MetricKind.COUNT, aggregate, former=versions[tenant.id])
+    assert await keeper.forget_metrics(NOW) == 0
+    assert await keeper.forget_metrics(datetime.now(UTC) + timedelta(hours=2)) == 24
+    assert (await left(free), await left(tenant)) == ([4, 4, 6], [0, 0, 0])
 
 
 async def test_an_event_of_a_dropped_day_is_refused_with_the_reason(

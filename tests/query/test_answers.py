@@ -317,7 +317,7 @@ async def test_an_answer_says_from_where_and_whether_it_is_complete(ask: Callabl
         return ask(**question)
 
     assert (await source(interval=Interval.DAY)).source == "ROLLUP_1H"
-    assert (await source(interval=Interval.DAY, timezone="Asia/Kathmandu")).source == "ROLLUP_5M"
+    assert (await source(interval=Interval.DAY, timezone="Asia/Kathmandu")).source == "ROLLUP_1H"
     assert (await source(interval=Interval.MINUTE, to=START + timedelta(hours=1))).source == "ROLLUP_1M"
     assert (await source(interval=Interval.DAY, group_by=("country",))).source == "ROLLUP_1H"
     assert (await source(interval=Interval.DAY, group_by=("type", "country"))).source == "ROLLUP_1H"

@@ -29,10 +29,12 @@ from core.settings import Settings
 from core.tenancy import Principal, Tenant, Tier
 from pipeline.prepared import prepare
 from pipeline.store import Store
-from query.answer import OTHER, Answer
+from query.answer import OTHER, Answer, Columns, Groups, columns_of
+from query.calendar import Buckets
 from query.engine import QueryEngine
-from query.formulas import Reading, formula_columns
-from query.parts import Parts, PartsRow
+from query.formulas import zero_warnings
+from query.measures import FormulaMeasure
+from query.parts import Parts
 from query.question import Interval, MetricQuestion
 from tests.core.members import add_member
 from tests.pipeline.builders import batch_of, enriched
@@ -201,35 +203,46 @@ def question(**asked: Any) -> MetricQuestion:
     return MetricQuestion(**{"metric": "share", "last": "1h", **asked})
 
 
-def reading(key: str, *rows: tuple[int, tuple[str, ...], int]) -> Reading:
-    definition = MetricDefinition(key, MetricKind.COUNT, Part.COUNT, "events", "")
-    return Reading(definition, [PartsRow(slot, labels, Parts(count), 1) for slot, labels, count in rows])
+def reckoned(
+    asked: MetricQuestion, text: str, metrics: dict[str, MetricDefinition], rows: Rows, edges: tuple[int, ...]
+) -> tuple[Columns, int]:
+    """The columns of a formula over counts by metric, bucket and group; and how often it divided by zero."""
+    groups = Groups()
+    for key, slot, labels, count in rows:
+        groups.by_labels.setdefault(labels, {}).setdefault(slot, {})[key] = Parts(count)
+    measure = FormulaMeasure(parse_formula(text), metrics)
+    return columns_of(asked, Buckets(Interval.MINUTE, edges), measure, groups), measure.zeros
+
+
+Rows = list[tuple[str, int, tuple[str, ...], int]]
+COUNTS = {key: MetricDefinition(key, MetricKind.COUNT, Part.COUNT, "events", "") for key in ("a", "b")}
 
 
 def test_groups_that_one_metric_alone_has_count_as_nothing_of_the_others() -> None:
-    readings = {"a": reading("a", (0, ("x",), 4), (0, ("y",), 2)), "b": reading("b", (0, ("x",), 2), (1, ("z",), 1))}
-    columns, warnings = formula_columns(question(group_by=("d",)), parse_formula("a / b"), readings, [0, 60])
+    rows: Rows = [("a", 0, ("x",), 4), ("a", 0, ("y",), 2), ("b", 0, ("x",), 2), ("b", 1, ("z",), 1)]
+    columns, zeros = reckoned(question(group_by=("d",)), "a / b", COUNTS, rows, (0, 60, 120))
     found = {series.labels["d"]: (series.values, series.total) for series in columns.series}
     assert found == {"x": ([2.0, None], 2.0), "y": ([None, None], None), "z": ([None, 0.0], 0.0)}
     assert [series.labels["d"] for series in columns.series] == ["x", "y", "z"]
-    (warning,) = warnings
+    assert zeros == 5
+    (warning,) = zero_warnings(zeros, 9)
     assert warning.code == "division_by_zero" and "5 of its 9" in warning.message
 
 
 def test_the_rest_is_reckoned_from_merged_parts_not_from_values() -> None:
-    readings = {
-        "a": reading("a", (0, ("x",), 90), (0, ("y",), 10), (0, ("z",), 1)),
-        "b": reading("b", (0, ("x",), 10), (0, ("y",), 10), (0, ("z",), 3)),
-    }
-    columns, _ = formula_columns(question(group_by=("d",), limit=1), parse_formula("a / b"), readings, [0])
+    rows: Rows = [
+        ("a", 0, ("x",), 90), ("a", 0, ("y",), 10), ("a", 0, ("z",), 1),
+        ("b", 0, ("x",), 10), ("b", 0, ("y",), 10), ("b", 0, ("z",), 3),
+    ]  # fmt: skip
+    columns, _ = reckoned(question(group_by=("d",), limit=1), "a / b", COUNTS, rows, (0, 60))
     kept, rest = columns.series
     assert (kept.labels, kept.total) == ({"d": "x"}, 9.0)
     assert (rest.labels, rest.total, rest.values) == ({"d": OTHER}, 11 / 13, [11 / 13])
 
 
 def test_nothing_grouped_and_nothing_read_is_one_line_of_nothing() -> None:
-    readings = {"a": Reading(BUILT_IN["events"], []), "b": Reading(BUILT_IN["error_rate"], [])}
-    columns, warnings = formula_columns(question(), parse_formula("a + 1"), readings, [0, 60])
-    assert [(series.values, series.total) for series in columns.series] == [([1, 1], 1)] and warnings == ()
-    columns, warnings = formula_columns(question(), parse_formula("a + b"), readings, [0, 60])
-    assert [(series.values, series.total) for series in columns.series] == [([None, None], None)] and warnings == ()
+    metrics = {"a": BUILT_IN["events"], "b": BUILT_IN["error_rate"]}
+    columns, zeros = reckoned(question(), "a + 1", metrics, [], (0, 60, 120))
+    assert [(series.values, series.total) for series in columns.series] == [([1, 1], 1)] and zeros == 0
+    columns, zeros = reckoned(question(), "a + b", metrics, [], (0, 60, 120))
+    assert [(series.values, series.total) for series in columns.series] == [([None, None], None)] and zeros == 0

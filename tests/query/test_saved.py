@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from core.errors import BadInput
-from core.filters import DimensionFilter, FilterOp
-from core.metrics import BUILT_IN
-from query.question import Interval, MetricQuestion
+from core.filters import DimensionFilter, EventFilter, FilterOp
+from core.metric_definitions import EventAggregate
+from core.metrics import BUILT_IN, MetricKind
+from query.question import AdHocAggregate, Alignment, Comparison, Interval, MetricQuestion
 from query.saved import as_json, check_saved, read_filters, read_query, write_filters, write_query
 from schema.build import schema
 
@@ -31,11 +32,28 @@ FULL = MetricQuestion(
     limit=7,
     include_bots=True,
     percentiles=(50.0, 99.9),
+    compare_to=Comparison.PREVIOUS_YEAR,
+    alignment=Alignment.WEEKDAY,
+    min_last_bucket=0.25,
+)
+SEVERAL = MetricQuestion(metrics=("events", "visitors"), last="24h")
+AD_HOC = MetricQuestion(
+    aggregate=AdHocAggregate(
+        MetricKind.RATIO,
+        EventAggregate(
+            filter=EventFilter(("order",), (DimensionFilter("properties.plan", FilterOp.EQ, ("pro",)),)),
+            matching=EventFilter(None, (DimensionFilter("properties.paid", FilterOp.EQ, ("true",)),)),
+        ),
+    ),
+    last="24h",
+)
+RATE = MetricQuestion(
+    aggregate=AdHocAggregate(MetricKind.RATE, EventAggregate(property="properties.amount", rate_seconds=1)), last="24h"
 )
 SHORT = MetricQuestion(metric="events", last="24h")
 
 
-@pytest.mark.parametrize("question", [FULL, SHORT])
+@pytest.mark.parametrize("question", [FULL, SHORT, SEVERAL, AD_HOC, RATE])
 def test_a_question_comes_back_as_it_was_saved(question: MetricQuestion) -> None:
     assert read_query(write_query(question)) == question
     assert read_filters(write_filters(question.filters)) == question.filters
@@ -44,11 +62,13 @@ def test_a_question_comes_back_as_it_was_saved(question: MetricQuestion) -> None
 def test_every_part_of_a_question_is_saved() -> None:
     """A field that is added to a question and not to its saved form fails here."""
     for field in dataclasses.fields(MetricQuestion):
-        if field.name not in ("last", "metric"):
-            assert getattr(FULL, field.name) != field.default, f"this test says nothing of {field.name}"
+        # How a saved question is ranked or compared is asked anew each time.
+        if field.name not in ("last", "is_whole", "groups"):
+            told = [getattr(question, field.name) for question in (FULL, SEVERAL, AD_HOC)]
+            assert any(value != field.default for value in told), f"this test says nothing of {field.name}"
 
 
-@pytest.mark.parametrize("question", [FULL, SHORT])
+@pytest.mark.parametrize("question", [FULL, SHORT, SEVERAL, AD_HOC, RATE])
 def test_what_is_saved_is_what_the_api_takes(question: MetricQuestion) -> None:
     """Sent as the variable of a `MetricQuery`, it is the same question."""
     found: list[MetricQuestion] = []

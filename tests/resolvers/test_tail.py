@@ -15,6 +15,7 @@ import pytest
 from core.database import Database
 from core.errors import BadInput
 from core.events import EnrichedEvent
+from core.filters import DimensionFilter, FilterOp
 from core.live import RESYNC
 from core.settings import Settings
 from core.tenancy import Tenant
@@ -95,6 +96,17 @@ async def test_the_filter_says_which(tailed: Tailed) -> None:
         )  # fmt: skip
         frame = await of_kind(frames, FrameKind.DELTA)
     assert [(row.type, row.user_id, row.is_bot) for row in frame.events] == [("a", "ada", False)] and not frame.sampled
+
+
+async def test_conditions_are_held_against_what_is_stored(tailed: Tailed) -> None:
+    paid = DimensionFilter("properties.plan", FilterOp.EQ, ("pro",))
+    async with aclosing(tail_events(tailed.context, EventQuestion(conditions=(paid,)))) as frames:
+        await anext(frames)
+        await tailed.listened()
+        plans = (b"free", b"pro", b"team")
+        await tailed.count(*(enriched(type=p.decode(), properties=b'{"plan":"%s"}' % p) for p in plans))
+        frame = await of_kind(frames, FrameKind.DELTA)
+    assert [row.type for row in frame.events] == ["pro"] and not frame.sampled
 
 
 async def test_of_more_than_a_reader_takes_the_newest_are_told_and_the_others_counted(tailed: Tailed) -> None:
