@@ -169,34 +169,12 @@ def _merged_slots(measure: Measure, many: Sequence[Slots]) -> Slots:
     return {slot: measure.merged(amounts) for slot, amounts in found.items()}
 
 
-def changed_columns(before: Columns, after: Columns) -> Columns:
-    """Only the buckets of `after` that differ from `before`, for every series of `after`; empty when none does."""
-    old_at = {stamp: n for n, stamp in enumerate(before.timestamps)}
-    old = {_identity(series): series for series in before.series}
-    changed = [
-        n
-        for n, stamp in enumerate(after.timestamps)
-        if stamp not in old_at
-        or any(_differs(old.get(_identity(s)), old_at[stamp], s.values[n]) for s in after.series)
-        or old.keys() - {_identity(s) for s in after.series}
-    ]
-    return take(after, changed)
-
-
 def take(columns: Columns, positions: Sequence[int]) -> Columns:
     """The columns at these positions."""
     return Columns(
         [columns.timestamps[n] for n in positions],
         [Series(s.labels, [s.values[n] for n in positions], s.total) for s in columns.series],
     )
-
-
-def _differs(old: Series | None, position: int, value: Number) -> bool:
-    return old is None or old.values[position] != value
-
-
-def _identity(series: Series) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted(series.labels.items()))
 
 
 def moment(seconds: int) -> datetime:

@@ -86,6 +86,9 @@ class Connection:
         self._looking: asyncio.Task[None] | None = None
         self._timer = transport.loop.call_later(INIT_SECONDS, self._say_nothing_came)
         self._blocked: asyncio.TimerHandle | None = None
+        self.is_blocked = False
+        # Writes whole frames.
+        self.write = transport.write
 
     # What the transport calls.
 
@@ -104,12 +107,14 @@ class Connection:
 
     def blocked(self) -> None:
         """Whoever reads nothing is not read either, and after half a minute is gone."""
+        self.is_blocked = True
         self._transport.hold_reading(True)
         self._blocked = self._transport.loop.call_later(
             SEND_SECONDS, self._transport.end, 4508, "Too slow: nothing was taken for half a minute."
         )
 
     def unblocked(self) -> None:
+        self.is_blocked = False
         if self._blocked is not None:
             self._blocked.cancel()
             self._blocked = None
@@ -130,14 +135,6 @@ class Connection:
         self._arrival.places.close()
 
     # What the operations call.
-
-    @property
-    def is_blocked(self) -> bool:
-        return self._blocked is not None
-
-    def write(self, data: bytes) -> None:
-        """Writes whole frames."""
-        self._transport.write(data)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return self._transport.spawn(work)

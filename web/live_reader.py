@@ -22,10 +22,8 @@ _json = msgspec.json.Encoder()
 class Socket(Protocol):
     """Whom a reader writes to."""
 
-    @property
-    def is_blocked(self) -> bool:
-        """Its other side takes less than is written."""
-        ...
+    # Its other side takes less than is written.
+    is_blocked: bool
 
     def write(self, data: bytes) -> None: ...
 
@@ -67,19 +65,18 @@ class LiveReader:
         if reader is None or selection is None or socket.is_blocked:
             return
         try:
+            head, write = self._head, socket.write
             for frame in reader.take():
-                self._write(selection.encoded(frame))
+                payload = selection.encoded(frame)
+                write(b"".join((frame_head(len(head) + len(payload)), head, payload)))
         except CloudMetricsError as error:
-            self._write(selection.encoded_error(error))
+            payload = selection.encoded_error(error)
+            socket.write(b"".join((frame_head(len(self._head) + len(payload)), self._head, payload)))
             self.cancel()
             socket.finish(self._id)
         except Exception:
             # Whoever wakes has others to wake.
             socket.fail("a live frame cannot be told")
-
-    def _write(self, payload: bytes) -> None:
-        head = self._head
-        self._socket.write(b"".join((frame_head(len(head) + len(payload)), head, payload)))
 
     def cancel(self) -> None:
         """Nobody wants it any more."""

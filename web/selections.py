@@ -26,7 +26,6 @@ from schema.prepare import Prepared
 from web.graphql_errors import field_errors
 
 _json = msgspec.json.Encoder()
-# A stream's frame comes to all of its readers before the next does; between two may be the snapshot of one who joins.
 KEPT = 2
 
 
@@ -36,7 +35,11 @@ class Selection:
     def __init__(self, executor: Executor[Any], request_id: str) -> None:
         self._executor = executor
         self._request_id = request_id
-        self._known: list[tuple[object, bytes]] = []
+        # The newest frame, and some before it: a stream's frame comes to all of its readers before the next does, and
+        # between two may be the snapshot of one who joins.
+        self._frame: object = None
+        self._data = b""
+        self._before: list[tuple[object, bytes]] = []
 
     def encoded(self, frame: object) -> bytes:
         """The payload of a `next` message for a frame, and the brace that ends the message.
@@ -44,7 +47,9 @@ class Selection:
         Raises:
             TypeError: a field of the frame has to be waited for. A frame has all that it shows.
         """
-        for known, data in self._known:
+        if frame is self._frame:
+            return self._data
+        for known, data in self._before:
             if known is frame:
                 return data
         result = self._executor.build_per_event_executor(frame).execute_operation(False)
@@ -53,7 +58,8 @@ class Selection:
                 result.close()
             raise TypeError("A field of a live frame has to be waited for.")
         data = self._payload(result)
-        self._known = [(frame, data), *self._known[: KEPT - 1]]
+        self._before = [(self._frame, self._data), *self._before[: KEPT - 1]]
+        self._frame, self._data = frame, data
         return data
 
     def encoded_error(self, error: Exception) -> bytes:

@@ -201,15 +201,15 @@ static int by_value(const void *a, const void *b) {
 static void report(double seconds, const char *path) {
     qsort(ages, age_count, sizeof *ages, by_value);
     int64_t n = age_count;
-    printf("{\"messages\":%lld,\"bytes\":%lld,\"seconds\":%.6f,\"p50_us\":%lld,\"p99_us\":%lld,\"worst_us\":%lld}\n",
-           (long long)messages, (long long)bytes, seconds, n ? (long long)ages[n / 2] : 0LL,
-           n ? (long long)ages[n * 99 / 100] : 0LL, n ? (long long)ages[n - 1] : 0LL);
-    fflush(stdout);
     if (path) {
         FILE *file = fopen(path, "wb");
         if (!file || fwrite(records, 16, record_count, file) != (size_t)record_count) die(path);
         fclose(file);
     }
+    printf("{\"messages\":%lld,\"bytes\":%lld,\"seconds\":%.6f,\"p50_us\":%lld,\"p99_us\":%lld,\"worst_us\":%lld}\n",
+           (long long)messages, (long long)bytes, seconds, n ? (long long)ages[n / 2] : 0LL,
+           n ? (long long)ages[n * 99 / 100] : 0LL, n ? (long long)ages[n - 1] : 0LL);
+    fflush(stdout);
 }
 
 int main(int argc, char **argv) {

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,6 +19,7 @@ from bench.readers import HERE, Readers, Reading, compiled, open_readers
 from bench.servers import Servers, open_servers, until_listening
 from cloudmetrics.children import CHECKOUT
 from cloudmetrics.embedded.kafka_server import free_port
+from core.errors import Misconfigured
 
 CLIENTS = 1_000
 TENANTS = 10
@@ -25,6 +27,8 @@ PACED_RATE = 20
 WARM_SECONDS = 0.5
 # Of ours, as readers count them; the limit's messages are as long.
 MESSAGE_BYTES = 330
+
+NODE_PACKAGES = CHECKOUT / "tests" / "clients" / "node_modules"
 
 Open = Callable[[Servers, AsyncExitStack], Awaitable["Fanout"]]
 
@@ -117,6 +121,9 @@ async def open_strawberry(servers: Servers, stack: AsyncExitStack) -> Fanout:
 
 
 async def open_node(servers: Servers, stack: AsyncExitStack) -> Fanout:
+    """Raises Misconfigured: there is no node, or not its packages."""
+    if shutil.which("node") is None or not NODE_PACKAGES.exists():
+        raise Misconfigured("F2b needs node 20 and the packages of tests/clients: make bench installs them.")
     port = free_port()
     command = ["node", str(HERE / "peers" / "graphql_ws.mjs"), str(port)]
     return await _fanout(servers, stack, start_told(servers, "graphql_ws", command), port, _names())

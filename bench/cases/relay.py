@@ -79,7 +79,7 @@ def ages_of(acknowledged: dict[int, int], records: list[tuple[int, int]]) -> lis
             # A later frame of the same total, as of a range that moved on, is of no event.
             ages += [(at - since) / 1000 for at in sorted(taken[shown])[:CLIENTS]]
     if not ages:
-        raise RuntimeError("no frame came of any event")
+        raise RuntimeError(f"no frame came of any event: {sorted(acknowledged)} sent, {sorted(taken)} shown")
     return ages
 
 

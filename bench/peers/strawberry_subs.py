@@ -16,7 +16,7 @@ from typing import Any
 import strawberry
 import uvicorn
 from starlette.applications import Starlette
-from starlette.routing import Mount
+from starlette.routing import WebSocketRoute
 from strawberry.asgi import GraphQL
 from strawberry.scalars import JSON
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
@@ -98,7 +98,7 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
 
 schema = strawberry.Schema(query=Query, subscription=Subscription)
 graphql: Any = GraphQL(schema, subscription_protocols=[GRAPHQL_TRANSPORT_WS_PROTOCOL])
-app = Starlette(routes=[Mount("/graphql", graphql)], lifespan=lifespan)
+app = Starlette(routes=[WebSocketRoute("/graphql", graphql)], lifespan=lifespan)
 
 if __name__ == "__main__":
     uvicorn.run(

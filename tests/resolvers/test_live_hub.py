@@ -185,8 +185,8 @@ async def test_a_range_that_ends_now_moves_on_while_nothing_happens(context: Con
 
 async def test_an_outage_of_the_database_is_not_silence(context: Context) -> None:
     class Away(QueryEngine):
-        async def definition(self, *args: object, **options: object) -> MetricDefinition:
-            return BUILT_IN["events"]
+        async def definitions(self, *args: object, **options: object) -> list[MetricDefinition]:
+            return [BUILT_IN["events"]]
 
         def __init__(self) -> None:
             pass

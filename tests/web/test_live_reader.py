@@ -24,6 +24,7 @@ from resolvers.live_stream import LiveStream
 from tests.conftest import make_key
 from tests.web.serving import Serving, serving, until
 from web import graphql_connection
+from web.socket_protocol import SocketProtocol
 
 QUESTION = {"metric": "events", "range": {"last": "1h"}, "interval": "MINUTE"}
 WHOLE = "subscription($q: MetricQuery!, $r: String) { series(query: $q, resumeFrom: $r) { kind seq cursor columns } }"
@@ -198,10 +199,34 @@ async def test_what_is_sent_before_the_acknowledgement_is_done_after_it(site: Si
         assert (await frame(socket, "1"))["kind"] == "SNAPSHOT"
 
 
-async def test_a_server_that_stops_says_so_and_waits_for_nobody(site: Site) -> None:
+async def test_what_is_told_in_one_turn_of_the_loop_is_one_write(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     socket = await site.reader("1")
+    await subscribe(socket, "2", SHORT)
+    assert (await frame(socket, "2"))["kind"] == "SNAPSHOT"
+    sent: list[bytes] = []
+    flush = SocketProtocol.flush
+
+    def kept(self: SocketProtocol) -> None:
+        sent.append(self._unsent or b"")
+        flush(self)
+
+    monkeypatch.setattr(SocketProtocol, "flush", kept)
+    tell(site.stream(), [1.0])
+    tell(site.stream(), [2.0])
+    found = [await message(socket) for _ in range(4)]
+    assert sorted(told["id"] for told in found) == ["1", "1", "2", "2"] and len(sent) == 1
+    values = [
+        told["payload"]["data"]["series"]["columns"]["series"][0]["values"] for told in found if told["id"] == "1"
+    ]
+    assert values == [[1.0], [2.0]]
+
+
+async def test_a_server_that_stops_says_so_after_what_it_has_told_and_waits_for_nobody(site: Site) -> None:
+    socket = await site.reader("1")
+    tell(site.stream(), [3.0])
     for connection in list(site.web.server.server_state.connections):
         connection.shutdown()
+    assert (await frame(socket, "1"))["kind"] == "DELTA"
     with pytest.raises(ConnectionClosed) as closed:
         await message(socket)
     assert closed.value.rcvd is not None and closed.value.rcvd.code == 1012
