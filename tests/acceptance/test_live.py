@@ -105,6 +105,20 @@ async def test_a_cursor_that_was_never_sent_is_refused_with_the_remedy(instance:
         assert "leave it out" in refused.value.errors[0]["message"]
 
 
+async def test_the_tail_shows_an_event_that_was_sent(instance: Instance) -> None:
+    text = 'subscription { events(filter: {types: ["live"]}) { kind sampled events { type userId } } }'
+    async with Client(transport=transport(instance)) as session:
+        frames = session.subscribe(gql(text))
+        async with asyncio.timeout(30):
+            found: list[Any] = []
+            # Whoever counts looks once a second who listens.
+            while not found:
+                await send(instance, user_id="ada")
+                found = (await anext(frames))["events"]["events"]
+        assert found[0] == {"type": "live", "userId": "ada"}
+        await frames.aclose()
+
+
 async def test_a_frozen_second_is_followed_by_the_same_number_as_a_query(instance: Instance) -> None:
     async with Client(transport=transport(instance)) as session:
         frames = session.subscribe(gql(STREAM), variable_values={"q": QUESTION})
