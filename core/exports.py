@@ -69,6 +69,11 @@ class ExportLinks:
         return hmac.digest(self._key, body, "sha256")
 
 
+def saved_name(job_id: UUID, file: str) -> str:
+    """What a downloaded file is called: on disk its name also says which worker made it."""
+    return f"{job_id}{Path(file).suffix}"
+
+
 def unknown_link() -> NotFound:
     return NotFound("This link is unknown, or has ended; ask for a new one with createExportLink.")
 

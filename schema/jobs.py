@@ -8,6 +8,7 @@ from typing import Any, cast
 import strawberry
 from strawberry import Info
 
+from core.exports import saved_name
 from core.jobs import Job as JobRow
 from core.jobs import JobKind, JobState
 from core.permissions import Permission
@@ -85,7 +86,7 @@ class Job(Node):
             return None
         rows = [RowCount(name=name, rows=float(count)) for name, count in job.result["rows"].items()]
         return ExportFile(
-            name=job.result["file"],
+            name=saved_name(job.id, job.result["file"]),
             bytes=float(job.result["bytes"]),
             sha256=job.result["sha256"],
             rows=rows,

@@ -23,7 +23,7 @@ from starlette.types import Receive, Scope, Send
 
 from core.audit import Author, audit
 from core.errors import CloudMetricsError, InvalidRequest, NotFound, TooMany, Unauthenticated
-from core.exports import ExportFolder, ExportLinks, Link, unknown_link
+from core.exports import ExportFolder, ExportLinks, Link, saved_name, unknown_link
 from core.jobs import Job, find_jobs
 from core.networks import network_of
 from core.queries import named
@@ -95,7 +95,7 @@ class ExportDownloads:
         span = span_of(request.headers.get("range", ""), request.headers.get("if-range", ""), etag, size)
         headers = {
             "Content-Length": str(span.end - span.start),
-            "Content-Disposition": f'attachment; filename="{link.job_id}{path.suffix}"',
+            "Content-Disposition": f'attachment; filename="{saved_name(link.job_id, path.name)}"',
             "Accept-Ranges": "bytes",
             "ETag": etag,
             # Whoever finds the link in a cache or in a log of another site must not have the file by it.

@@ -132,17 +132,27 @@ def test_nothing_is_read_before_the_first_or_after_the_last_bucket_that_is_share
         found = narrowed(saved, BUILT_IN, locked=LOCKED, ranges=also, dimensions=None, range=range, filters=(), now=NOW)
     except BadInput:
         return
-    windows = [edges(replace(saved, last=last)) for last in [own, *also]]
-    read = edges(found)
-    assert any(first <= read[0] and read[-1] <= last for first, *_, last in windows)
+    windows = [ends(replace(saved, last=last)) for last in [own, *also]]
+    read = ends(found)
+    assert any(first <= read[0] and read[1] <= last for first, last in windows)
     assert (found.metric, found.group_by, found.interval, found.timezone, found.include_bots) == (
         saved.metric, saved.group_by, saved.interval, saved.timezone, saved.include_bots,
     )  # fmt: skip
     assert found.filters == (*saved.filters, *LOCKED)
 
 
-def edges(question: MetricQuestion) -> tuple[int, ...]:
-    return buckets_of(question.interval, *question.span(NOW), question.zone()).edges
+def ends(question: MetricQuestion) -> tuple[int, int]:
+    """Of more buckets than can be asked for, too; the test below says that these are the ends of the buckets."""
+    return covered(question.interval, *question.span(NOW), question.zone())
+
+
+def test_a_range_that_is_too_long_for_its_buckets_can_be_narrowed() -> None:
+    saved = replace(SAVED, last="1h", interval=Interval.MINUTE)
+    wide = ["10d"]
+    found = narrowed(
+        saved, BUILT_IN, locked=(), ranges=wide, dimensions=None, range=Range(last="3h"), filters=(), now=NOW
+    )
+    assert found.last == "3h"
 
 
 @given(

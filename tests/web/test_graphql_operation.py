@@ -265,7 +265,7 @@ async def test_twenty_heavy_queries_of_one_tenant_are_five_statements_at_once(
         await lock.start()
         await owner.execute("LOCK TABLE rollup_1m, rollup_5m, rollup_1h, events IN ACCESS EXCLUSIVE MODE")
         # Each another question: of equal ones one is asked for all.
-        asked = [SERIES.replace('last: "1h"}', f'last: "1h"}}, limit: {n}') for n in range(1, 21)]
+        asked = [SERIES.replace('last: "1h"', f'last: "{n}h"') for n in range(1, 21)]
         tasks = [asyncio.create_task(refused_or_told(operation(door, key, query))) for query in asked]
         most = 0
         while not all(task.done() for task in tasks):
