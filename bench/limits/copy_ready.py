@@ -54,7 +54,7 @@ def event_row(batch: EnrichedBatch, event: EnrichedEvent) -> tuple[object, ...]:
         from_epoch_ms(batch.received_ms), event.type, batch.key_id, event.visitor, event.session, event.session_id,
         event.user_id, event.anonymous_id, event.page_path, event.referrer_host, event.country, event.device,
         event.browser, event.os, event.method, event.status, event.duration_ms, event.bytes, event.is_bot,
-        details_of(event).decode(),
+        details_of(event).decode(), 0,
     )  # fmt: skip
 
 

@@ -20,12 +20,13 @@ import pytest
 
 from cloudmetrics.data_folder import DataFolder
 from cloudmetrics.embedded import valkey
+from core.changes import ChangeNotes
 from core.database import Database
 from core.errors import BadInput, DatabaseUnavailable, TooMany
 from core.eventlog import Offset, Partition
 from core.events import EnrichedEvent
 from core.metrics import BUILT_IN, MetricDefinition
-from core.rollups import LiveNotice, encode_notice
+from core.rollups import ChangedBucket, LiveNotice, encode_notice
 from core.settings import Settings
 from core.tenancy import Tenant, TenantId
 from core.topics import live_channel, ring_key
@@ -112,6 +113,7 @@ class Counting:
     context: Context
     count: int = 0
     total: int = field(default=0)
+    _changed: set[ChangedBucket] = field(default_factory=set)
 
     async def add(self, *ages: float, type: str = "live", **more: object) -> None:
         """Counts events of so many seconds ago."""
@@ -128,11 +130,19 @@ class Counting:
         place, self.count = Offset(f"{self.count + 1}-0"), self.count + 1
         after = Offset(f"{self.count + 1}-0")
         counted = await store.transact(Partition("t"), await prepare([batch]), place, lambda counted: (after, b""))
+        self._changed |= {ChangedBucket(slot.type, slot.is_bot, slot.bucket) for slot in counted.minutes}
         return counted.fresh
 
     async def tell(self, type: str = "live") -> None:
+        """Stamps what changed, before anybody is told."""
         notice = encode_notice(LiveNotice(0, 1, [(type, 0, 0)], []))
+        changed, self._changed = self._changed, set()
         with suppress(Exception):
+            notes = ChangeNotes(self.context.backends.settings.redis_url)
+            try:
+                await notes.note(self.tenant.id, changed)
+            finally:
+                await notes.close()
             await self.context.backends.live.publish(live_channel(self.tenant.id), notice)
 
 
