@@ -35,7 +35,7 @@ from pipeline.event_rows import Pair
 from pipeline.prepared import prepare
 from pipeline.store import Store
 from query.answer import Answer
-from query.engine import QueryEngine
+from query.composed import ComposedAnswers
 from query.frames import Frame, FrameKind, Shown, after_frame
 from query.question import Interval, MetricQuestion
 from resolvers import live_hub, live_log, live_stream
@@ -194,7 +194,7 @@ async def test_a_range_that_ends_now_moves_on_while_nothing_happens(context: Con
 
 
 async def test_an_outage_of_the_database_is_not_silence(context: Context) -> None:
-    class Away(QueryEngine):
+    class Away(ComposedAnswers):
         async def definitions(self, *args: object, **options: object) -> list[MetricDefinition]:
             return [BUILT_IN["events"]]
 
