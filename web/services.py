@@ -86,6 +86,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         seen = SeenIds(settings.redis_url)
         stack.push_async_callback(seen.close)
         live = await stack.enter_async_context(LiveBroadcast(settings.redis_url))
+        # Before the hub, whose streams ask until they are closed: what is opened last is closed first.
+        kept = AnswerStore(settings.redis_url)
+        stack.push_async_callback(kept.close)
         rings = Rings(settings.redis_url)
         stack.push_async_callback(rings.close)
         hub = LiveHub(live, rings, secret=settings.master_key_bytes(), heartbeat_seconds=settings.heartbeat_seconds)
@@ -110,8 +113,6 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         stack.push_async_callback(budgets.close)
         refused = RefusedWrites(database, limiter)
         stack.push_async_callback(refused.close)
-        kept = AnswerStore(settings.redis_url)
-        stack.push_async_callback(kept.close)
         yield Services(
             settings, database, log, limiter, seen, live, hub, tickets, tails, keys, links, budgets, quota, idempotency,
             sessions, passwords, attempts, sign_in, counts, refused, saml, kept,
