@@ -8,7 +8,7 @@ after a kill finds what the first try found, and lets the same in.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from core.metric_definitions import MAX_VALUES_AN_HOUR, OVERFLOW
@@ -17,7 +17,7 @@ from pipeline.cells import OpenSlot
 from pipeline.fold import Cell
 
 
-class Timed(Protocol):
+class Timed(Hashable, Protocol):
     """A slot, of built-in metrics or a tenant's own."""
 
     @property
@@ -56,14 +56,14 @@ def let_in(new: Iterable[Cell], slot: OpenSlot[Any], most: int = MAX_VALUES_AN_H
 def capped(
     tallies: Mapping[S, Mapping[Cell, T]],
     left_out: Mapping[S, Collection[Cell]],
-    merged: Callable[[list[T]], T],
+    merged: Callable[[Sequence[T]], T],
 ) -> dict[S, dict[Cell, T]]:
     """Tallies of which those that are left out, named by their hour, are merged into `__other__`."""
     return {slot: _capped(cells, left_out.get(hour_of(slot)), merged) for slot, cells in tallies.items()}
 
 
 def _capped(
-    cells: Mapping[Cell, T], left_out: Collection[Cell] | None, merged: Callable[[list[T]], T]
+    cells: Mapping[Cell, T], left_out: Collection[Cell] | None, merged: Callable[[Sequence[T]], T]
 ) -> dict[Cell, T]:
     if not left_out:
         return dict(cells)

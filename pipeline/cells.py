@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from core.metric_cells import MetricSummary
 from core.rollups import Resolution
@@ -17,8 +17,7 @@ from core.summary import MAX_SUM, Summary
 from pipeline.fold import Cell, Tally
 from pipeline.metric_fold import MetricTally
 
-# About 60 MB: a cell weighs what its summary takes, and its hashes.
-MAX_WEIGHT = 600_000
+# A cell weighs what its summary takes, and its hashes; 600,000 in all are about 60 MB.
 CELL_WEIGHT = 20
 MAX_HASHES = 2048
 
@@ -82,14 +81,16 @@ class OpenMetricCell:
             self.summary.quantiles.update_many(tally.numbers)
 
 
-class Weighed(Protocol):
-    """What a slot keeps."""
+class Counting(Protocol):
+    """A cell while it is open, to which tallies of its own kind are added."""
 
     @property
     def weight(self) -> int: ...
 
+    def add(self, tally: Any, /) -> None: ...
 
-C = TypeVar("C", bound=Weighed)
+
+C = TypeVar("C", bound=Counting)
 S = TypeVar("S", bound=Hashable)
 
 
@@ -106,7 +107,7 @@ class OpenSlot(Generic[C]):
 class OpenCells(Generic[S, C]):
     """Slots by shard and resolution, those written last. What is taken out is back only when it was committed."""
 
-    def __init__(self, max_weight: int = MAX_WEIGHT) -> None:
+    def __init__(self, max_weight: int) -> None:
         self._slots: OrderedDict[tuple[int, Resolution, S], tuple[OpenSlot[C], int]] = OrderedDict()
         self._max_weight = max_weight
         self._weight = 0

@@ -1,11 +1,9 @@
-"""Rollups within the aggregate worker's transaction: tallies are added to what cells had, whole values are written."""
+"""The cells of built-in metrics in the database: how they are read, and written by way of a staging table."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
-from functools import lru_cache
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -14,9 +12,9 @@ from core.queries import joined, named
 from core.rollups import TOTAL, Resolution, Slot
 from core.summary import Summary, SummaryRow
 from pipeline import copying
-from pipeline.capping import capped, events_left_out, let_in, new_cells
-from pipeline.cells import OpenCell, OpenCells, OpenSlot
-from pipeline.fold import Cell, Tallies, Tally, merged
+from pipeline.cell_writer import Added, After, CellWriter, bucket_time
+from pipeline.cells import OpenCell, OpenSlot
+from pipeline.fold import Cell, Tally, merged
 
 TABLES = {r: named("aggregate", f"table_{r.value}").text for r in Resolution}
 READ_CELLS = {r: named("aggregate", "read_cells").filled(table=TABLES[r]) for r in Resolution}
@@ -34,114 +32,60 @@ _START = copying.row_start(len(CELL_COLUMNS))
 
 COUNT_VALUES = named("aggregate", "count_values")
 
-Slots = dict[Slot, OpenSlot[OpenCell]]
 # Slots by resolution, as they are after a batch.
-Touched = dict[Resolution, Slots]
+Touched = dict[Resolution, dict[Slot, OpenSlot[OpenCell]]]
 # How many events count under `__other__`, by tenant and what they would have been grouped by.
 LeftOut = Counter[tuple[UUID, str]]
+# About 60 MB.
+MAX_WEIGHT = 600_000
 
 
-class RollupWriter:
-    """Writes the rollups of shards, each of which nobody else writes at the time."""
+class RollupWriter(CellWriter[Slot, OpenCell, Tally]):
+    """Writes the cells of built-in metrics, by way of a staging table."""
 
     def __init__(self) -> None:
-        self._open: OpenCells[Slot, OpenCell] = OpenCells()
+        super().__init__(MAX_WEIGHT)
 
-    async def write(
-        self, session: Session, shard: int, tallies: Mapping[Resolution, Tallies]
-    ) -> tuple[Touched, LeftOut]:
-        """Adds tallies to the cells of a shard, by way of the staging tables. What it gives is to be handed to `keep`
-        once it is committed."""
-        hours = await self._known(session, Resolution.HOUR, shard, tallies[Resolution.HOUR])
-        left_out = await self._left_out(session, shard, tallies[Resolution.HOUR], hours)
-        counts = LeftOut()
-        if left_out:
-            for (slot, dimension), count in events_left_out(tallies[Resolution.HOUR], left_out).items():
-                counts[slot.tenant_id, dimension] += count
-            tallies = {resolution: capped(added, left_out, merged) for resolution, added in tallies.items()}
-            await self._complete(session, Resolution.HOUR, shard, tallies[Resolution.HOUR], hours)
-        touched: Touched = {}
-        for resolution, added in tallies.items():
-            is_hour = resolution is Resolution.HOUR
-            slots = touched[resolution] = hours if is_hour else await self._known(session, resolution, shard, added)
-            for slot, cells in added.items():
-                open_slot = slots.setdefault(slot, OpenSlot(is_whole=True))
-                for cell, tally in cells.items():
-                    if cell not in open_slot.cells:
-                        open_slot.cells[cell] = OpenCell()
-                    open_slot.cells[cell].add(tally)
-        await session.copy_binary("staged_rollups", CELL_COLUMNS, copying.in_chunks(_rows(shard, tallies, touched)))
-        await session.execute(WRITE_CELLS)
-        return touched, counts
+    def _new_cell(self) -> OpenCell:
+        return OpenCell()
 
-    def keep(self, shard: int, touched: Touched) -> None:
-        """Remembers cells as they were committed."""
-        for resolution, slots in touched.items():
-            self._open.put(shard, resolution, slots)
-
-    def forget(self, shard: int) -> None:
-        """Forgets a shard that somebody else may have written."""
-        self._open.forget(shard)
-
-    async def _known(self, session: Session, resolution: Resolution, shard: int, added: Tallies) -> Slots:
-        """What the shard has in these slots: from memory, else from its table. A slot without its total has no cell at
-        all: asked first, it saves looking for each cell of a new bucket."""
-        known = self._open.take(shard, resolution, added)
-        unmet = [(slot, TOTAL, "") for slot in added if slot not in known]
-        for slot in await self._read(session, resolution, shard, unmet):
-            known[slot] = OpenSlot(is_whole=False)
-        await self._complete(session, resolution, shard, added, known)
-        return known
-
-    async def _complete(
-        self, session: Session, resolution: Resolution, shard: int, added: Tallies, known: Slots
-    ) -> None:
-        """Reads what is added to and not in memory."""
-        missing = [
-            (slot, *cell)
-            for slot, open_slot in known.items()
-            if not open_slot.is_whole
-            for cell in added[slot]
-            if cell not in open_slot.cells
-        ]
-        for slot, cells in (await self._read(session, resolution, shard, missing)).items():
-            known[slot].cells |= {cell: OpenCell(summary) for cell, summary in cells.items()}
-
-    async def _left_out(self, session: Session, shard: int, hours: Tallies, known: Slots) -> dict[Slot, set[Cell]]:
-        """Cells of hours that have no room for them; how many values an hour of another worker has is asked once."""
-        new = {}
-        for slot, cells in hours.items():
-            if found := new_cells(cells, known.setdefault(slot, OpenSlot(is_whole=True))):
-                new[slot] = found
-        unmet = {
-            (slot, dimension)
-            for slot, cells in new.items()
-            if not known[slot].is_whole
-            for dimension, _ in cells
-            if dimension not in known[slot].values
-        }
-        if unmet:
-            columns = zip(*((s.tenant_id, d, bucket_time(s.bucket), s.type, s.is_bot) for s, d in unmet), strict=True)
-            for row in await session.fetch(COUNT_VALUES, shard, *map(list, columns)):
-                known[slot_of(row)].values[row["dimension"]] = row["found"]
-        left_out = {slot: set(let_in(cells, known[slot])) for slot, cells in new.items()}
-        return {slot: cells for slot, cells in left_out.items() if cells}
+    def _merged(self, tallies: Sequence[Tally]) -> Tally:
+        return merged(tallies)
 
     async def _read(
         self, session: Session, resolution: Resolution, shard: int, places: Sequence[tuple[Slot, str, str]]
-    ) -> dict[Slot, dict[Cell, Summary]]:
-        if not places:
-            return {}
+    ) -> dict[Slot, dict[Cell, OpenCell]]:
         keys = [
             (slot.tenant_id, dimension, bucket_time(slot.bucket), slot.type, value, slot.is_bot)
             for slot, dimension, value in places
         ]
-        rows = await session.fetch(READ_CELLS[resolution], shard, *(list(column) for column in zip(*keys, strict=True)))
-        found: dict[Slot, dict[Cell, Summary]] = {}
+        rows = await session.fetch(READ_CELLS[resolution], shard, *map(list, zip(*keys, strict=True)))
+        found: dict[Slot, dict[Cell, OpenCell]] = {}
         for row in rows:
             cells = found.setdefault(slot_of(row), {})
-            cells[row["dimension"], row["value"]] = Summary.from_row(summary_of(row))
+            cells[row["dimension"], row["value"]] = OpenCell(Summary.from_row(summary_of(row)))
         return found
+
+    async def _count_values(
+        self, session: Session, shard: int, hours: Collection[tuple[Slot, str]]
+    ) -> list[tuple[Slot, str, int]]:
+        keys = [(s.tenant_id, dimension, bucket_time(s.bucket), s.type, s.is_bot) for s, dimension in hours]
+        rows = await session.fetch(COUNT_VALUES, shard, *map(list, zip(*keys, strict=True)))
+        return [(slot_of(row), row["dimension"], row["found"]) for row in rows]
+
+    async def _write(
+        self, session: Session, shard: int, tallies: Added[Slot, Tally], touched: After[Slot, OpenCell]
+    ) -> None:
+        await session.copy_binary("staged_rollups", CELL_COLUMNS, copying.in_chunks(_rows(shard, tallies, touched)))
+        await session.execute(WRITE_CELLS)
+
+
+def left_out_of_tenants(counts: Counter[tuple[Slot, str]]) -> LeftOut:
+    """The same counts by tenant and dimension."""
+    left_out = LeftOut()
+    for (slot, dimension), count in counts.items():
+        left_out[slot.tenant_id, dimension] += count
+    return left_out
 
 
 def totals_of(touched: Touched) -> dict[Slot, SummaryRow]:
@@ -150,7 +94,7 @@ def totals_of(touched: Touched) -> dict[Slot, SummaryRow]:
     return {slot: open_slot.cells[TOTAL, ""].summary.to_row() for slot, open_slot in minutes.items()}
 
 
-def _rows(shard: int, tallies: Mapping[Resolution, Tallies], touched: Touched) -> Iterator[bytes]:
+def _rows(shard: int, tallies: Added[Slot, Tally], touched: After[Slot, OpenCell]) -> Iterator[bytes]:
     """Changed cells as rows of `CELL_COLUMNS` for a binary COPY."""
     for resolution, added in tallies.items():
         end = copying.text(resolution.value)
@@ -175,11 +119,6 @@ def _slot_rows(
                 data(found.sessions.to_bytes()), data(found.durations.to_bytes()), end,
             )
         )  # fmt: skip
-
-
-@lru_cache(maxsize=10_000)
-def bucket_time(bucket: int) -> datetime:
-    return datetime.fromtimestamp(bucket, UTC)
 
 
 def slot_of(row: Any) -> Slot:

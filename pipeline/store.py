@@ -28,7 +28,7 @@ from pipeline.counted_metrics import CountedMetrics, load_counted
 from pipeline.event_rows import COLUMNS, STAGED_COLUMNS, Pair
 from pipeline.metric_writer import ChangedSpan, MetricWriter, TouchedMetrics, metrics_left_out, spans_of
 from pipeline.prepared import Prepared, fold_groups, fold_own, giving_way, grouped, prepare
-from pipeline.rollup_writer import LeftOut, RollupWriter, Touched, totals_of
+from pipeline.rollup_writer import LeftOut, RollupWriter, Touched, left_out_of_tenants, totals_of
 from pipeline.usage import DAY_MS, add_usage, day_of
 
 READ_OFFSET = named("aggregate", "read_offset")
@@ -208,7 +208,11 @@ class Store:
             new_events[batch.tenant_id] += 0
         for batch, events in groups:
             new_events[batch.tenant_id] += len(events)
-        touched, left_out = await self._rollups.write(session, partition.number, tallies) if groups else ({}, LeftOut())
+        touched: Touched = {}
+        left_out = LeftOut()
+        if groups:
+            touched, beyond = await self._rollups.write(session, partition.number, tallies)
+            left_out = left_out_of_tenants(beyond)
         touched_metrics: TouchedMetrics = {}
         if own:
             touched_metrics, more = await self._metrics.write(session, partition.number, own)
