@@ -129,7 +129,9 @@ class Filter:
 
 @strawberry.input(description="Which events count: of any of these types, and for which every condition holds.")
 class EventSelection:
-    types: list[str] | None = strawberry.field(default=None, description="1 to 100 types, 1 to 20 in a definition; of all when absent.")
+    types: list[str] | None = strawberry.field(
+        default=None, description="1 to 100 types, 1 to 20 in a definition; of all when absent."
+    )
     conditions: list[Filter] | None = strawberry.field(
         default=None,
         description="Up to 20. A `dimension` is here one of events, or a property by its path, such as "
