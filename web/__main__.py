@@ -22,6 +22,7 @@ from core.telemetry import start_logging
 from schema.trusted import TrustedDocuments, TrustMode
 from web.app import create_app
 from web.http_protocol import HttpProtocol
+from web.open_files import raise_open_files
 from web.shared_server import ConnectionCounts, SharedServer
 from web.socket_protocol import MAX_MESSAGE_BYTES, SocketProtocol
 from web.workers import Workers, listen
@@ -64,6 +65,7 @@ def main() -> int:
         return 1
     start_logging(settings.log_level)
     logging.getLogger("uvicorn.error").addFilter(WithoutClientFaults())
+    raise_open_files()
     # It opens its clients in the event loop of the process that runs it, so it may be made before that process is.
     config = config_of(create_app(settings), settings)
     settle_heap()

@@ -6,8 +6,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import resource
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx2
@@ -23,11 +24,21 @@ from tests.resolvers.test_live_hub import Counting, until_connected
 from tests.web.serving import Serving, serving, until
 from tests.web.test_series_sse import bearer
 from web import crowd
+from web.open_files import raise_open_files
 
 COUNT = 1000
 DOCUMENT = """subscription($q: MetricQuery!, $r: String) {
   series(query: $q, resumeFrom: $r) { kind seq epoch cursor columns } }"""
 QUESTION = {"metric": "events", "range": {"last": "3h"}, "interval": "HOUR"}
+
+
+@pytest.fixture(autouse=True)
+def open_files() -> Iterator[None]:
+    """The clients of the storm are in this process, beside the server that raises the limit for itself."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    raise_open_files()
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 @pytest.fixture

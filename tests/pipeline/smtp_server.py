@@ -73,7 +73,8 @@ async def serving(
     finally:
         server.close()
         for connection in made:
-            if connection.transport is not None:
+            # One that is lost has nothing left to be broken off.
+            if connection.transport is not None and not connection.transport.is_closing():
                 connection.transport.abort()
         await server.wait_closed()
 
